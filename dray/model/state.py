@@ -1,0 +1,298 @@
+"""What runs, as its owners know it.
+
+Tasks and their attempts, assignments, and what nodes report of them.
+
+Three kinds of state never mix (DESIGN section 3): *desired* is `ServiceSpec`; *observed* is what
+nodes report, or unknown; a *verdict* is what the leader concluded for good and stored.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final, NewType
+
+from dray.model.service import TaskTemplate
+from dray.names import ClusterId, NodeId, TaskId
+
+__all__ = [
+    "NO_EPOCH",
+    "TERMINAL_ATTEMPT_STATES",
+    "Assignment",
+    "AttemptReport",
+    "AttemptState",
+    "Endpoint",
+    "EndpointPort",
+    "Epoch",
+    "Health",
+    "ServiceKey",
+    "ServiceRevision",
+    "SlotKey",
+    "StoreRevision",
+    "TaskAssignment",
+    "TaskSpecEntry",
+    "TaskUsage",
+]
+
+StoreRevision = NewType("StoreRevision", int)
+"""etcd's revision of the whole store; only grows within one generation.
+
+Never confused with a service revision.
+"""
+
+ServiceRevision = NewType("ServiceRevision", int)
+"""Number of an accepted change of a service, from 1."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Epoch:
+    """The leader's term, ordered as a pair.
+
+    A restore from backup raises the generation, an election the other part.
+
+    Attributes:
+        generation: How often the cluster was restored from a backup, from 1.
+        create_revision: Store revision at which the leader key was created.
+    """
+
+    generation: int
+    create_revision: int
+
+
+NO_EPOCH: Final = Epoch(0, 0)
+"""Below every real term."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ServiceKey:
+    """A service in the cluster: project and name."""
+
+    project: str
+    service: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SlotKey:
+    """The numbered place of one replica.
+
+    Attributes:
+        project: Project.
+        service: Service.
+        slot: Number from 1. A global service has one slot a node, numbered by the leader and kept
+            while the node exists.
+    """
+
+    project: str
+    service: str
+    slot: int
+
+    @property
+    def service_key(self) -> ServiceKey:
+        """The service that the slot belongs to."""
+        return ServiceKey(self.project, self.service)
+
+
+class AttemptState(enum.IntEnum):
+    """How far one container run of a task has come. It only grows within an attempt.
+
+    Waiting states come first, then RUNNING, then the ends. A restart on the spot is a new attempt.
+    """
+
+    PENDING = 10
+    """Accepted by the node; waits for its dependencies, its turn or its back-off."""
+    PULLING = 20
+    """The image is being fetched; not bounded by the start deadline."""
+    CREATING = 30
+    """Volumes, addresses and the container are being made."""
+    STARTING = 40
+    """Docker was told to start it, or its start hooks run."""
+    RUNNING = 50
+    STOPPING = 60
+    """Withdrawn from discovery, draining, or sent its stop signal."""
+    COMPLETED = 70
+    """Ended by itself with exit code 0."""
+    FAILED = 80
+    """Ended by itself otherwise, or killed (out of memory)."""
+    REJECTED = 90
+    """Never ran: image, mount, address, port or Docker said no.
+
+    `AttemptReport.reason` says which.
+    """
+    STOPPED = 100
+    """Ended because it was told to."""
+
+
+TERMINAL_ATTEMPT_STATES: Final = frozenset(
+    {AttemptState.COMPLETED, AttemptState.FAILED, AttemptState.REJECTED, AttemptState.STOPPED}
+)
+
+
+class Health(enum.Enum):
+    """What the health check says."""
+
+    NONE = 1
+    """There is no check."""
+    STARTING = 2
+    HEALTHY = 3
+    UNHEALTHY = 4
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptReport:
+    """What a node knows of the newest attempt of one task; (attempt, state) only grows.
+
+    Attributes:
+        task_id: The task.
+        attempt: Number of the container run, from 1.
+        state: How far it has come.
+        health: What its check says.
+        container_id: Docker's id; empty before CREATING is done.
+        address: IPv4 address in the cluster's range; empty without one.
+        address6: IPv6 address; empty without one.
+        exit_code: Exit status once it ended by itself, else None.
+        reason: Why it is in this state, for people; empty when there is nothing to say.
+        since_unix_s: Wall clock of the node when it entered the state, seconds.
+        started_unix_s: When the container started; 0 before that.
+        restarts: Attempts that ended by themselves within the restart window.
+        next_attempt_unix_s: When the back-off ends; 0 when no restart is due.
+        image_digest: Digest that the image reference was resolved to; empty before PULLING is done.
+    """
+
+    task_id: TaskId
+    attempt: int
+    state: AttemptState
+    health: Health = Health.NONE
+    container_id: str = ""
+    address: str = ""
+    address6: str = ""
+    exit_code: int | None = None
+    reason: str = ""
+    since_unix_s: float = 0.0
+    started_unix_s: float = 0.0
+    restarts: int = 0
+    next_attempt_unix_s: float = 0.0
+    image_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskUsage:
+    """What one task uses. Counters grow from the container's start.
+
+    Attributes:
+        task_id: The task.
+        cpu_millis: Average over the last interval.
+        memory_bytes: Working set.
+        network_rx_bytes: Counter of bytes received.
+        network_tx_bytes: Counter of bytes sent.
+        block_read_bytes: Counter of bytes read.
+        block_write_bytes: Counter of bytes written.
+        pids: Processes.
+    """
+
+    task_id: TaskId
+    cpu_millis: int = 0
+    memory_bytes: int = 0
+    network_rx_bytes: int = 0
+    network_tx_bytes: int = 0
+    block_read_bytes: int = 0
+    block_write_bytes: int = 0
+    pids: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskAssignment:
+    """One task that a node should run.
+
+    Attributes:
+        task_id: The task.
+        slot: Its slot.
+        service_revision: Which revision of the service.
+        epoch: Term of the leader that placed it: of two tasks of one slot the one with the higher
+            (epoch, task id) is right.
+        stop: Whether the task is to end; it stays listed until its end was reported.
+    """
+
+    task_id: TaskId
+    slot: SlotKey
+    service_revision: ServiceRevision
+    epoch: Epoch
+    stop: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpecEntry:
+    """What a service revision runs: sent and stored once, however many tasks refer to it."""
+
+    service: ServiceKey
+    service_revision: ServiceRevision
+    template: TaskTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """All that one node should run. An absent one means *unknown*: the node keeps what it runs.
+
+    Only an empty one means stop.
+
+    Attributes:
+        cluster_id: Whose it is.
+        node_id: Whose share it is.
+        epoch: Term of the leader that wrote it.
+        mod_revision: Store revision of the write. A node refuses a lower (epoch, mod_revision) than
+            it has seen.
+        tasks: Sorted by slot, then task id; at most `NodeCapacity.tasks_max`.
+        specs: What the tasks' service revisions run, each once.
+    """
+
+    cluster_id: ClusterId
+    node_id: NodeId
+    epoch: Epoch
+    mod_revision: StoreRevision
+    tasks: tuple[TaskAssignment, ...] = ()
+    specs: tuple[TaskSpecEntry, ...] = ()
+
+    @property
+    def version(self) -> tuple[Epoch, StoreRevision]:
+        """What orders two assignments of one node."""
+        return (self.epoch, self.mod_revision)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointPort:
+    """A port that an endpoint listens on.
+
+    Number, protocol ("tcp", "udp"), and the name for SRV records or empty.
+    """
+
+    number: int
+    protocol: str = "tcp"
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A running task as others reach it; published as part of a gossip fact.
+
+    Attributes:
+        slot: Its slot.
+        task_id: The task.
+        epoch: For one slot only the endpoint with the highest (epoch, task id) is answered.
+        address: IPv4 address; empty without one.
+        address6: IPv6 address; empty without one.
+        health: What its check says.
+        draining: Still running, takes no new connections.
+        ports: Its ports.
+        networks: Full names of the Compose networks that it is on, sorted.
+        aliases: (network, alias) pairs, sorted.
+    """
+
+    slot: SlotKey
+    task_id: TaskId
+    epoch: Epoch
+    address: str = ""
+    address6: str = ""
+    health: Health = Health.NONE
+    draining: bool = False
+    ports: tuple[EndpointPort, ...] = ()
+    networks: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
