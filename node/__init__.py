@@ -1,0 +1,1 @@
+"""The node daemon: turns its assignment into containers and keeps them so."""

@@ -1,0 +1,1 @@
+"""The control plane's only memory: a port with etcd's guarantees, and its two adapters."""
