@@ -1,0 +1,291 @@
+#!/usr/bin/env bash
+# One door to everything a developer does here. Installs what is missing, then hands over to Python.
+set -euo pipefail
+
+readonly PYTHONS=(python3 python3.11 python3.12 python3.13 python3.14)
+readonly BASE=(ca-certificates)                       # Debian packages every verb needs
+readonly HOSTS=(docker etcd etcdctl ip nft iptables conntrack busybox docker-registry ps nsenter)
+
+help() {
+  cat <<'TEXT'
+usage: ./dev.sh VERB [ARGUMENTS]
+
+  demo    show what there is, on this machine, with a Docker Engine of its own if none runs
+  test    run every layer of tests as CI does (--fast, --layer NAME, -- PYTEST ARGUMENTS)
+  lint    format and mend what can be mended, then run the static layers
+  proto   generate the code of the wire contract, then check its rules
+  bench   run benchmarks (NAME...), or list them
+  lab     hosts with engines of their own: up N, status, exec, cut, heal, power-off, boot, down
+  shell   a shell, or a command, in the virtual environment
+  help    this text
+
+Each installs what it needs: Debian packages (as root or with sudo) and a virtual environment.
+TEXT
+}
+
+die() {
+  echo "dev.sh: $*" >&2
+  exit 1
+}
+
+say() { echo "dev.sh: $*" >&2; }
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo "$@"
+  else
+    die "needs root for: $*. Run it as root, or install sudo."
+  fi
+}
+
+# ---- Debian packages ------------------------------------------------------------------------
+
+is_installed() {
+  [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+has_tool() {
+  case $1 in
+    ca-certificates) [ -s "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" ] ;;
+    docker) command -v docker >/dev/null && command -v dockerd >/dev/null ;;
+    busybox) command -v busybox >/dev/null && ! ldd "$(command -v busybox)" >/dev/null 2>&1 ;;
+    *) command -v "$1" >/dev/null ;;
+  esac
+}
+
+# Prints the packages that bring a tool here; names differ between Debian and Ubuntu releases.
+packages_of() {
+  case $1 in
+    docker) first_known docker.io; first_known docker-cli || true ;;
+    etcd) first_known etcd-server etcd ;;
+    etcdctl) first_known etcd-client etcd ;;
+    ip) echo iproute2 ;;
+    nft) echo nftables ;;
+    busybox) echo busybox-static ;;
+    ps) echo procps ;;
+    nsenter) echo util-linux ;;
+    *) echo "$1" ;;
+  esac
+}
+
+first_known() {
+  local name
+  for name in "$@"; do
+    if apt-cache show --no-all-versions "$name" >/dev/null 2>&1; then
+      echo "$name"
+      return
+    fi
+  done
+  return 1
+}
+
+# Installs the packages of the tools that are missing. No service is started or enabled by it.
+need_tools() {
+  local tool missing=() names=() name
+  for tool in "$@"; do
+    has_tool "$tool" || missing+=("$tool")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  command -v apt-get >/dev/null || die "missing: ${missing[*]}. Install them; only apt is known here."
+  say "installing Debian packages for: ${missing[*]}"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q >&2 || die "apt-get update failed"
+  for tool in "${missing[@]}"; do
+    while read -r name; do
+      is_installed "$name" || names+=("$name")
+    done < <(packages_of "$tool" || say "no package of this release brings $tool")
+  done
+  [ ${#names[@]} -gt 0 ] || die "found no package for: ${missing[*]}"
+  install_packages "${names[@]}"
+  for tool in "${missing[@]}"; do
+    has_tool "$tool" || die "$tool is still missing after installing: ${names[*]}"
+  done
+}
+
+install_packages() {
+  local policy=/usr/sbin/policy-rc.d is_ours='' status=0 unit
+  if [ ! -e "$policy" ]; then # tells package scripts to start nothing
+    is_ours=yes
+    # shellcheck disable=SC2016 # the inner shell expands it
+    as_root sh -c 'printf "#!/bin/sh\nexit 101\n" >"$0" && chmod 755 "$0"' "$policy"
+  fi
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" \
+    </dev/null >&2 || status=$?
+  [ -z "$is_ours" ] || as_root rm -f "$policy"
+  [ "$status" -eq 0 ] || die "apt-get install $* failed"
+  if [ -d /run/systemd/system ]; then
+    for unit in etcd docker-registry; do # the tests start their own; at boot they would hold ports
+      case " $* " in
+        *" $unit "* | *" $unit-server "*) as_root systemctl disable -q "$unit" || true ;;
+      esac
+    done
+  fi
+}
+
+# ---- Python ---------------------------------------------------------------------------------
+
+is_recent() {
+  "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+find_python() {
+  local name
+  for name in ${DRAY_PYTHON:+"$DRAY_PYTHON"} "${PYTHONS[@]}"; do
+    if is_recent "$name"; then
+      command -v "$name"
+      return
+    fi
+  done
+  die "needs Python 3.11 or later; found: $(python3 --version 2>&1 || echo none)." \
+    "Install one (Ubuntu 22.04: apt install python3.11 python3.11-venv) or set DRAY_PYTHON."
+}
+
+# Makes .venv exactly what requirements.lock says, with this tree installed in place.
+need_environment() {
+  local stamp
+  stamp="$(environment_key)"
+  [ "$(cat .venv/.stamp 2>/dev/null)" != "$stamp" ] || return 0
+  mkdir -p .dev
+  exec 9>.dev/setup.lock
+  flock -w 900 9 || die "another dev.sh has been setting up for 15 minutes"
+  if [ "$(cat .venv/.stamp 2>/dev/null)" != "$stamp" ]; then
+    make_environment
+    environment_key >.venv/.stamp
+  fi
+  exec 9>&-
+}
+
+# What .venv was made from: its Python, its place, the lock and the project table.
+environment_key() {
+  echo "$here $(readlink -f .venv/bin/python || true) $(.venv/bin/python -V 2>&1 || true)" \
+    "$(cat requirements.lock pyproject.toml | sha256sum)"
+}
+
+make_environment() {
+  local python uv_lock=.dev/uv.lock.txt version
+  if [ -n "${DRAY_PYTHON:-}" ] || ! is_recent .venv/bin/python; then
+    python=$(find_python)
+    say "making .venv with $python"
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || need_venv "$python"
+    rm -rf .venv
+    "$python" -m venv .venv || die "$python cannot make a virtual environment"
+  fi
+  awk '/^uv==/ {on = 1} on {print} on && !/\\$/ {exit}' requirements.lock >"$uv_lock"
+  version=$(sed -n 's/^uv==\([^ ]*\).*/\1/p' "$uv_lock")
+  if [[ "$(.venv/bin/uv --version 2>/dev/null)" != "uv $version"* ]]; then
+    .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes \
+      -r "$uv_lock" >&2 || die "pip could not install uv"
+  fi
+  say "installing what requirements.lock says"
+  .venv/bin/uv pip sync -q --python .venv/bin/python --require-hashes requirements.lock >&2 ||
+    die "uv could not install requirements.lock"
+  .venv/bin/uv pip install -q --python .venv/bin/python --offline --no-deps --no-build-isolation \
+    -e . >&2 || die "uv could not install this tree"
+}
+
+# Debian ships `ensurepip` in a package of its own, named after the Python that is used.
+need_venv() {
+  local version
+  version=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  command -v apt-get >/dev/null || die "$1 has no venv module; install it"
+  say "installing the venv module of $1"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q >&2 || die "apt-get update failed"
+  install_packages "python$version-venv"
+}
+
+# A home and a cache for pip and uv, also where there is no HOME or it cannot be written.
+need_home() {
+  if [ ! -w "${HOME:-/nonexistent}" ]; then
+    mkdir -p .dev/home
+    export HOME="$here/.dev/home" XDG_CACHE_HOME="$here/.dev/home/.cache"
+  fi
+  [ -z "${PIP_INDEX_URL:-}" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$PIP_INDEX_URL}"
+  export UV_LINK_MODE="${UV_LINK_MODE:-copy}" UV_PYTHON_DOWNLOADS=never
+}
+
+ready() {
+  need_tools "${BASE[@]}" "$@"
+  need_environment
+}
+
+# Replaces this shell by a command that may need root.
+run_as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    exec "$@"
+  fi
+  command -v sudo >/dev/null || die "needs root for: $*. Run it as root, or install sudo."
+  exec sudo --preserve-env=HOME,PATH,CI,DOCKER_HOST,TERM "$@"
+}
+
+# ---- verbs ----------------------------------------------------------------------------------
+
+verb_demo() {
+  ready "${HOSTS[@]}"
+  run_as_root "$python_bin" -m tests.engine "$python_bin" -m cli.demo "$@"
+}
+
+verb_test() {
+  ready "${HOSTS[@]}" shellcheck
+  [ "$(id -u)" -eq 0 ] || sudo -v || die "the layers that make hosts need root"
+  exec "$python_bin" -m tests.layers "$@"
+}
+
+verb_lint() {
+  ready shellcheck
+  .venv/bin/ruff check --quiet --fix . || true # what is left is reported below
+  .venv/bin/ruff format --quiet .
+  exec "$python_bin" -m tests.layers --static "$@"
+}
+
+verb_proto() {
+  ready
+  "$python_bin" proto/generate.py "$@"
+  exec "$python_bin" proto/check.py
+}
+
+verb_bench() {
+  ready "${HOSTS[@]}"
+  if [ $# -eq 0 ]; then
+    find benchmarks -name 'bench_*.py' -printf '%f\n' | sed 's/^bench_\(.*\)\.py$/\1/' | sort
+    return
+  fi
+  exec "$python_bin" -m "benchmarks.bench_$1" "${@:2}"
+}
+
+verb_lab() {
+  ready "${HOSTS[@]}"
+  run_as_root "$python_bin" -m tests.lab "$@"
+}
+
+verb_shell() {
+  ready
+  export PATH="$here/.venv/bin:$PATH" VIRTUAL_ENV="$here/.venv"
+  if [ $# -eq 0 ]; then
+    exec "${SHELL:-/bin/bash}"
+  fi
+  exec "$@"
+}
+
+main() {
+  { : <&0; } 2>/dev/null || exec </dev/null
+  here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
+  cd "$here"
+  python_bin="$here/.venv/bin/python"
+  export PATH="${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin" PIP_DISABLE_PIP_VERSION_CHECK=1
+  local verb=${1:-help}
+  [ $# -eq 0 ] || shift
+  case $verb in
+    demo | test | lint | proto | bench | lab | shell)
+      need_home
+      "verb_$verb" "$@"
+      ;;
+    help | -h | --help) help ;;
+    *)
+      help >&2
+      die "there is no verb $verb"
+      ;;
+  esac
+}
+
+main "$@"

@@ -1,0 +1,1 @@
+"""Tests of dray and the machinery that runs them."""
