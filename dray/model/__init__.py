@@ -44,6 +44,17 @@ from dray.model.extensions import (
     Toleration,
     VolumeLoss,
 )
+from dray.model.facts import (
+    ENDPOINTS_MAX,
+    FACTS_BYTES_MAX,
+    MEMBERS_MAX,
+    EndpointView,
+    Fact,
+    FactKey,
+    FactVersion,
+    FactView,
+    Member,
+)
 from dray.model.node import (
     Availability,
     Fault,
@@ -127,7 +138,10 @@ from dray.model.values import (
 )
 
 __all__ = [
+    "ENDPOINTS_MAX",
+    "FACTS_BYTES_MAX",
     "GPU_MILLIS_WHOLE",
+    "MEMBERS_MAX",
     "NO_EPOCH",
     "TERMINAL_ATTEMPT_STATES",
     "Affinity",
@@ -153,11 +167,16 @@ __all__ = [
     "Endpoint",
     "EndpointMode",
     "EndpointPort",
+    "EndpointView",
     "EnvVar",
     "Epoch",
     "Event",
     "EventKind",
     "EventLevel",
+    "Fact",
+    "FactKey",
+    "FactVersion",
+    "FactView",
     "FailureAction",
     "Fault",
     "FaultKind",
@@ -174,6 +193,7 @@ __all__ = [
     "IpamPool",
     "Link",
     "Logging",
+    "Member",
     "MemberState",
     "Mount",
     "MountKind",

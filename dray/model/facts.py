@@ -1,0 +1,157 @@
+"""What does a node know of its peers? The view that DNS, load balancing and the network read.
+
+Gossip spreads *facts*: small versioned values that a node publishes about itself. Whoever reads
+them sees a `FactView`, a snapshot that never changes, and learns from `changed_since` which
+services to look at again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from dray.model.node import MemberState, ReachKind
+from dray.model.state import Endpoint, ServiceKey
+from dray.names import NodeId
+
+__all__ = [
+    "ENDPOINTS_MAX",
+    "FACTS_BYTES_MAX",
+    "MEMBERS_MAX",
+    "EndpointView",
+    "Fact",
+    "FactKey",
+    "FactVersion",
+    "FactView",
+    "Member",
+]
+
+FACTS_BYTES_MAX: Final = 32_768  # bytes of all facts of one node (DESIGN section 11)
+MEMBERS_MAX: Final = 1_000  # nodes that gossip is built and measured for
+ENDPOINTS_MAX: Final = 50_000  # endpoints in the cluster that it is built and measured for
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FactVersion:
+    """What orders two values of one fact: a new life beats every version of an older one."""
+
+    life: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FactKey:
+    """What a fact is about.
+
+    "service:shop/web" (its endpoints on that node), "node:address", "node:faults" ….
+    """
+
+    node_id: NodeId
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A value that a node publishes about itself.
+
+    Attributes:
+        key: Whose, and about what.
+        version: Which of two is newer.
+        value: Packed bytes; None is a tombstone: the fact is gone.
+    """
+
+    key: FactKey
+    version: FactVersion
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What this node knows of one peer. What it *saw* itself and what it *heard* stay apart.
+
+    Attributes:
+        node_id: The peer.
+        name: Its name.
+        address: IP address by which it is reached.
+        gossip_port: UDP and TCP port of gossip.
+        life: Boot number of its daemon.
+        incarnation: Its refutation counter within the life.
+        state: What it is held to be.
+        seen: What came of this node's own latest probe; None: never probed in this life.
+        seen_at_s: When that was, on this node's monotonic clock.
+        heard_state: What others last said of it.
+        last_contact_at_s: When anything last came directly from it, monotonic; None: never.
+        rtt_s: Smoothed round-trip time; None: not measured.
+        flaps: How often it was declared dead and came back in this life of ours.
+    """
+
+    node_id: NodeId
+    name: str
+    address: str
+    gossip_port: int
+    life: int
+    incarnation: int
+    state: MemberState
+    seen: ReachKind | None = None
+    seen_at_s: float = 0.0
+    heard_state: MemberState = MemberState.ALIVE
+    last_contact_at_s: float | None = None
+    rtt_s: float | None = None
+    flaps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointView:
+    """An endpoint together with the state of the member that published it."""
+
+    endpoint: Endpoint
+    node_id: NodeId
+    member_state: MemberState
+
+
+class FactView(Protocol):
+    """One node's view of the cluster at one moment. Immutable: a newer view is another object.
+
+    All of it comes from local facts: it can be read with every scheduler and etcd gone. Ordering is
+    by key, so that equal views read equally.
+    """
+
+    @property
+    def sequence(self) -> int:
+        """Number of the view on this node; a newer view has a higher one."""
+        ...
+
+    def members(self) -> Iterator[Member]:
+        """Yield every member that is known, the node itself and dead ones included, by node id."""
+        ...
+
+    def member(self, node_id: NodeId) -> Member | None:
+        """Return one member, or None if it is not known."""
+        ...
+
+    def services(self) -> Iterator[ServiceKey]:
+        """Yield the services of which any endpoint is known, in order."""
+        ...
+
+    def endpoints(self, service: ServiceKey) -> tuple[EndpointView, ...]:
+        """Return all known endpoints of a service, those of dead members included, by (slot.
+
+        Node id).
+
+        Which of them may be served is the reader's rule (DESIGN section 7), not the view's.
+        """
+        ...
+
+    def fact(self, key: FactKey) -> Fact | None:
+        """Return one fact, or None if it is unknown or deleted."""
+        ...
+
+    def changed_since(self, sequence: int) -> frozenset[ServiceKey] | None:
+        """Return the services whose endpoints, or whose endpoints' members.
+
+        Changed after an earlier view.
+
+        None when that view is too old to tell: look at everything.
+        """
+        ...

@@ -1,0 +1,28 @@
+"""What must change for the cluster to become what was asked: a pure function from state to plan."""
+
+from scheduler.reconcile.actions import (
+    Action,
+    ActionReason,
+    CreateTask,
+    ForgetTask,
+    MoveTask,
+    Note,
+    Plan,
+    StopTask,
+)
+from scheduler.reconcile.observed import NodeObservation, Observed
+from scheduler.reconcile.plan import reconcile
+
+__all__ = [
+    "Action",
+    "ActionReason",
+    "CreateTask",
+    "ForgetTask",
+    "MoveTask",
+    "NodeObservation",
+    "Note",
+    "Observed",
+    "Plan",
+    "StopTask",
+    "reconcile",
+]

@@ -1,0 +1,143 @@
+"""Which changes can a plan hold? The closed set of actions, each with its reason."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from dray.model import ServiceRevision, SlotKey, StoreRevision, UpdateOrder
+from dray.names import NodeId, TaskId
+
+__all__ = [
+    "Action",
+    "ActionReason",
+    "CreateTask",
+    "ForgetTask",
+    "MoveTask",
+    "Note",
+    "Plan",
+    "StopTask",
+]
+
+
+class ActionReason(enum.Enum):
+    """Why something is done; the value is the phrase that people and events see."""
+
+    NEW_SLOT = "new slot"
+    SCALED_DOWN = "scaled down"
+    SERVICE_REMOVED = "service removed"
+    NEW_REVISION = "new revision"
+    NODE_DOWN = "node down"
+    NODE_ISOLATED = "node isolated"
+    NODE_REMOVED = "node removed"
+    NODE_DRAINED = "node drained"
+    DUPLICATE = "slot held twice"
+    ENDED = "task ended"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateTask:
+    """Place a new task for a slot that has none.
+
+    Attributes:
+        slot: The slot.
+        task_id: Id of the task to be made.
+        service_revision: What it runs.
+        reason: Why.
+        pinned_to: The only node that will do (a volume's data is there), or None.
+    """
+
+    slot: SlotKey
+    task_id: TaskId
+    service_revision: ServiceRevision
+    reason: ActionReason
+    pinned_to: NodeId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StopTask:
+    """Tell a node to end a task; it stays in the assignment, marked, until its end was reported."""
+
+    slot: SlotKey
+    task_id: TaskId
+    node_id: NodeId
+    reason: ActionReason
+
+
+@dataclass(frozen=True, slots=True)
+class MoveTask:
+    """Replace a slot's task by a new one, on the same node or elsewhere.
+
+    Attributes:
+        slot: The slot.
+        old_task_id: The task that ends.
+        old_node_id: Where it is.
+        task_id: Id of the task to be made.
+        service_revision: What the new one runs.
+        reason: Why.
+        order: Whether the old one ends first. Of a task on a node that is down nothing is awaited.
+        pinned_to: The only node that will do, or None.
+    """
+
+    slot: SlotKey
+    old_task_id: TaskId
+    old_node_id: NodeId
+    task_id: TaskId
+    service_revision: ServiceRevision
+    reason: ActionReason
+    order: UpdateOrder
+    pinned_to: NodeId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetTask:
+    """Take a task out of its node's assignment.
+
+    Its end was reported, or its node is gone for good.
+    """
+
+    slot: SlotKey
+    task_id: TaskId
+    node_id: NodeId
+    reason: ActionReason
+
+
+Action: TypeAlias = CreateTask | StopTask | MoveTask | ForgetTask
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something worth telling people that changes nothing: what it is about, and a sentence."""
+
+    subject: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done; nothing in it is left to decide but which node a new task goes to.
+
+    Attributes:
+        base_revision: Revision of the snapshot that it was made from.
+        actions: In the order in which they matter: stops first, so that their room is free for what
+            comes.
+        notes: For people.
+        wake_at_unix_s: When the next round is due even if nothing happens; None: no such time.
+    """
+
+    base_revision: StoreRevision
+    actions: tuple[Action, ...] = ()
+    notes: tuple[Note, ...] = ()
+    wake_at_unix_s: float | None = None
+
+    def fields(self) -> dict[str, int]:
+        """Return the plan in numbers, for the round's one log line."""
+        kinds = [type(action) for action in self.actions]
+        return {
+            "base_revision": self.base_revision,
+            "created": kinds.count(CreateTask),
+            "stopped": kinds.count(StopTask),
+            "moved": kinds.count(MoveTask),
+            "forgotten": kinds.count(ForgetTask),
+        }
