@@ -1,0 +1,1 @@
+"""Generated protobuf code of the wire contract, by API version."""

@@ -1,0 +1,1 @@
+"""Generated from proto/scheduler/store/etcdpb: etcd's messages."""
