@@ -54,10 +54,7 @@ _ID = re.compile(r"[a-z2-7]{25}[aeimquy4]")  # the last character carries 3 bits
 
 
 class IdFactory(Protocol):
-    """Where new ids come from.
-
-    An argument of everything that makes tasks, so that tests decide them.
-    """
+    """Where new ids come from: an argument of all that makes tasks, so that tests decide them."""
 
     def new(self) -> str:
         """Return an id that was not returned before."""
@@ -71,10 +68,7 @@ class RandomIds:
     """
 
     def __init__(self, random_bits: Callable[[int], int]) -> None:
-        """Draw the bits of every id from `random_bits(count)`.
-
-        Which returns an integer of `count` random bits.
-        """
+        """Draw the bits of every id from `random_bits(count)`, an integer of `count` bits."""
         self._random_bits = random_bits
 
     def new(self) -> str:
@@ -107,10 +101,7 @@ def id_bytes(text: str) -> bytes:
 
 
 def is_id(text: str) -> bool:
-    """Return whether `text` is the text form of an id (the only one.
-
-    Two texts never mean one id).
-    """
+    """Return whether `text` is the text form of an id; every id has exactly one."""
     return _ID.fullmatch(text) is not None
 
 
@@ -146,13 +137,18 @@ def check_service_name(name: str) -> str:
     Raises:
         InvalidRequest: With what is wrong.
     """
-    if _SERVICE.fullmatch(name) is None:
-        raise InvalidRequest(
-            f"service name {name[:DNS_LABEL_LENGTH_MAX]!r} may hold only letters, digits, '._-'",
-            hint="rename the service",
-        )
-    check_label(dns_label(name), "service")
-    return name
+    shown = name if len(name) <= DNS_LABEL_LENGTH_MAX else name[:DNS_LABEL_LENGTH_MAX] + "…"
+    if len(name) > DNS_LABEL_LENGTH_MAX:
+        problem = f"has {len(name)} characters, {DNS_LABEL_LENGTH_MAX} are the most"
+    elif _SERVICE.fullmatch(name) is None:
+        problem = "may hold only letters, digits, '._-'"
+    elif not dns_label(name):
+        problem = "has no letter or digit"
+    else:
+        return name
+    raise InvalidRequest(
+        f"service name {shown!r} {problem}", hint="rename the service", context={"name": shown}
+    )
 
 
 def dns_label(name: str) -> str:
