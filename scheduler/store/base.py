@@ -11,8 +11,9 @@ relies on more:
 - Nothing is lost or doubled by a watch: after `Changes` of revision r every later change arrives
   once, in order, or the watch ends with `Compacted`. A lost connection is repaired inside the
   adapter and is not an end.
-- A write is never repeated by the adapter unless it was provably not sent. Else it raises
-  `AmbiguousWrite`.
+- A write is never repeated by the adapter unless it was provably not carried out. Else it raises
+  `AmbiguousWrite`. Only `revoke_lease` and `compact`, which change nothing more when they are
+  carried out twice, are repeated.
 """
 
 from __future__ import annotations
@@ -267,9 +268,9 @@ class Store(Protocol):
 
     Every method may raise `Unavailable` or `DeadlineExceeded`; state is then unchanged.
 
-    Writes raise `AmbiguousWrite` when they were sent and the answer was lost. `ResourceExhausted`
-    says that the store is full. A method is bounded in time by the adapter's deadline; a silent
-    server is given up for the next one.
+    Writes (`commit`, `grant_lease`, `revoke_lease`, `compact`) raise `AmbiguousWrite` when they
+    were sent and the answer was lost. `ResourceExhausted` says that the store is full. A method is
+    bounded in time by the adapter's deadline; a silent server is given up for the next one.
     """
 
     async def get(self, key: str) -> Reading:
@@ -305,7 +306,8 @@ class Store(Protocol):
 
         Returns:
             A context that owns the watch; its iterator yields `Changes` in revision order, each
-            once, and waits when there are none. Leaving the context ends the watch.
+            once, and waits when there are none. Giving up a wait loses nothing. It is for one
+            reader. Leaving the context ends the watch; after `close` the iterator stops.
 
         Raises:
             Compacted: From the iterator: changes after `after` are no longer kept, or the store is
@@ -314,13 +316,17 @@ class Store(Protocol):
         ...
 
     async def grant_lease(self, ttl_s: int) -> LeaseId:
-        """Make a lease that ends `ttl_s` seconds after its last renewal, >= 1."""
+        """Make a lease that ends not before `ttl_s` seconds (>= 1) after its last renewal.
+
+        The store may choose a longer time (etcd: 2 s at least, and longer after a change of its
+        leader); `renew_lease` returns it.
+        """
         ...
 
     async def renew_lease(self, lease: LeaseId) -> float:
         """Renew a lease and return its time to live in seconds.
 
-        Counted by the caller from *before* the call.
+        Counted by the caller from *before* the call. A call that failed may have renewed it.
 
         Raises:
             LeaseLost: It does not exist any more.
@@ -332,9 +338,13 @@ class Store(Protocol):
         ...
 
     async def compact(self, revision: StoreRevision) -> None:
-        """Forget history before `revision`; current values stay.
+        """Forget the changes up to `revision`; current values stay.
 
-        A revision already compacted is not an error.
+        A watch after `revision` or a later one can still be opened, an earlier one cannot; watches
+        that are open and keep up are not disturbed. A revision already compacted is not an error.
+
+        Raises:
+            InvalidRequest: The store has not reached `revision`. Nothing was changed.
         """
         ...
 
@@ -343,5 +353,8 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None:
-        """End all watches and connections. Calling it twice is harmless."""
+        """End all watches and connections; later calls raise `Unavailable`.
+
+        Calling it twice is harmless.
+        """
         ...

@@ -1,0 +1,339 @@
+"""Which etcd server is asked, for how long, and what happens when it does not answer?
+
+All servers of a cluster are equal, so one is asked until it fails, then the next. Whether a request
+may be sent again is decided here and nowhere else: a read always; a write only while it was
+provably not carried out, which is why a call first waits for its connection (failing there proves
+that nothing was sent).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeAlias, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from dray.errors import AmbiguousWrite, DeadlineExceeded, DrayError, Unavailable
+from scheduler.store.etcd.errors import Verdict, refusal, verdict
+
+__all__ = [
+    "ANSWER_BYTES_MAX",
+    "ChannelFactory",
+    "Effect",
+    "Endpoint",
+    "Endpoints",
+    "EtcdLimits",
+    "Lost",
+    "Method",
+    "NotDone",
+    "failure_of",
+    "is_task_cancelled",
+]
+
+Q = TypeVar("Q", bound=Message)
+A = TypeVar("A", bound=Message)
+T = TypeVar("T")
+
+Options: TypeAlias = tuple[tuple[str, int], ...]
+ChannelFactory: TypeAlias = Callable[[str, Options], grpc.aio.Channel]
+
+# The largest answer is that to a conflict: 128 compared keys of at most 1.5 MiB each.
+ANSWER_BYTES_MAX: Final = 256 * 1_048_576
+_OPTIONS: Final[Options] = (
+    ("grpc.max_receive_message_length", ANSWER_BYTES_MAX),
+    ("grpc.use_local_subchannel_pool", 1),  # no connection shared with another client's fate
+    # gRPC's own defaults wait up to 120 s before they look at a server again.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.min_reconnect_backoff_ms", 2_000),  # in truth the limit of one attempt to connect
+)
+# A server without a leader turns us away at once instead of letting us wait.
+_METADATA: Final = (("hasleader", "true"),)
+_READY: Final = grpc.ChannelConnectivity.READY
+_DEAD: Final = (
+    grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+    grpc.ChannelConnectivity.SHUTDOWN,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdLimits:
+    """How long to wait for etcd.
+
+    Attributes:
+        call_s: One call of the port, over all servers and attempts.
+        attempt_s: One attempt that may be repeated elsewhere. Shorter finds a silent server
+            sooner; too short gives up on a busy one. Writes are not repeated, so they may use all
+            of `call_s`.
+        connect_s: To reach a server.
+        pause_min_s: After every server has failed once.
+        pause_max_s: Between later rounds; pauses double up to it.
+    """
+
+    call_s: float = 7.0
+    attempt_s: float = 2.0
+    connect_s: float = 2.0
+    pause_min_s: float = 0.05
+    pause_max_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check that the limits fit into one another."""
+        assert 0 < self.attempt_s <= self.call_s
+        assert 0 < self.connect_s <= self.call_s
+        assert 0 < self.pause_min_s <= self.pause_max_s
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[Q, A]):
+    """One method of etcd's API.
+
+    Attributes:
+        path: "/etcdserverpb.KV/Range" …; written by hand, since our messages are not in etcd's
+            package.
+        answer: The class of its answers.
+    """
+
+    path: str
+    answer: type[A]
+
+
+class Effect(enum.Enum):
+    """What a call does to the store."""
+
+    NONE = 1  # a read, or what need not be known to have happened
+    SAME_TWICE = 2  # a write that changes nothing more when it is repeated
+    ONCE = 3  # a write that is sent once
+
+
+class NotDone(Exception):
+    """An attempt failed, and its request was provably not carried out."""
+
+
+class Lost(Exception):
+    """An attempt failed, and its request may have been carried out."""
+
+
+def failure_of(err: grpc.aio.AioRpcError, address: str) -> NotDone | Lost | DrayError:
+    """Return what a failed attempt at a server is: raise it from `err`."""
+    details = err.details() or ""
+    match verdict(err.code(), details):
+        case Verdict.NOT_DONE:
+            return NotDone(f"{address}: {details}")
+        case Verdict.LOST:
+            return Lost(f"{address}: {err.code().name}: {details}")
+        case Verdict.REFUSED:
+            return refusal(err.code(), details)
+
+
+class Endpoint:
+    """One server: its address and the channel to it.
+
+    Attributes:
+        address: "host:port".
+    """
+
+    def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
+        self.address = address
+        self._channel = channel
+
+    async def connected(self, connect_s: float) -> None:
+        """Wait until there is a connection.
+
+        Raises:
+            NotDone: There is none, or not in time.
+        """
+        state = self._channel.get_state(try_to_connect=True)
+        if state is _READY:
+            return
+        try:
+            async with asyncio.timeout(connect_s):
+                while state is not _READY:
+                    if state in _DEAD:
+                        raise NotDone(f"{self.address}: no connection")
+                    await self._channel.wait_for_state_change(state)
+                    state = self._channel.get_state(try_to_connect=True)
+        except TimeoutError as err:
+            raise NotDone(f"{self.address}: no connection in {connect_s:g} s") from err
+        except grpc.aio.UsageError as err:
+            raise NotDone(f"{self.address}: the store was closed") from err
+
+    async def unary(self, method: Method[Q, A], request: Q, timeout_s: float) -> A:
+        """Make one attempt at one call.
+
+        Raises:
+            grpc.aio.AioRpcError: It failed.
+        """
+        call = self._channel.unary_unary(
+            method.path,
+            request_serializer=_serialized,
+            response_deserializer=method.answer.FromString,
+        )
+        answer: A = await call(request, timeout=timeout_s, metadata=_METADATA)
+        return answer
+
+    def stream(
+        self, method: Method[Q, A], timeout_s: float | None = None
+    ) -> grpc.aio.StreamStreamCall[Q, A]:
+        """Open a stream both ways, without a limit in time unless one is given."""
+        call: grpc.aio.StreamStreamMultiCallable[Q, A] = self._channel.stream_stream(
+            method.path,
+            request_serializer=_serialized,
+            response_deserializer=method.answer.FromString,
+        )
+        return call(timeout=timeout_s, metadata=_METADATA)
+
+    async def close(self) -> None:
+        """End the connection and every call on it."""
+        await self._channel.close()
+
+
+def _serialized(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+class Endpoints:
+    """All servers of one etcd cluster.
+
+    Attributes:
+        limits: How long to wait.
+        all: One for each address.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        channel: ChannelFactory,
+        *,
+        rng: random.Random,
+        limits: EtcdLimits,
+    ) -> None:
+        assert addresses, "etcd needs at least one address"
+        self.limits = limits
+        self._closed = asyncio.Event()
+        self.all: Final = tuple(Endpoint(each, channel(each, _OPTIONS)) for each in addresses)
+        self._rng = rng
+        self._current = 0
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed.is_set()
+
+    @property
+    def current(self) -> Endpoint:
+        """The server to ask next; the first address until it fails."""
+        return self.all[self._current]
+
+    def failed(self, endpoint: Endpoint) -> None:
+        """Ask another server from now on, unless that has happened already."""
+        if endpoint is self.current:
+            self._current = (self._current + 1) % len(self.all)
+
+    def pause_s(self, failures: int) -> float:
+        """Return how long to wait after so many failures in a row: 0 within a round of servers."""
+        rounds, within = divmod(failures, len(self.all))
+        if within or not rounds:
+            return 0.0
+        most_s = min(self.limits.pause_max_s, self.limits.pause_min_s * 2.0 ** min(rounds - 1, 16))
+        return most_s * self._rng.uniform(0.5, 1.0)
+
+    async def pause(self, pause_s: float) -> None:
+        """Wait; `close` ends it."""
+        if pause_s:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._closed.wait()
+
+    async def unary(self, method: Method[Q, A], request: Q, effect: Effect) -> A:
+        """Call a method, from server to server; raises what `call` raises."""
+        most_s = self.limits.call_s if effect is Effect.ONCE else self.limits.attempt_s
+
+        async def attempt(endpoint: Endpoint, left_s: float) -> A:
+            return await endpoint.unary(method, request, min(left_s, most_s))
+
+        return await self.call(attempt, what=method.path, effect=effect)
+
+    async def call(
+        self,
+        attempt: Callable[[Endpoint, float], Awaitable[T]],
+        *,
+        what: str,
+        effect: Effect,
+    ) -> T:
+        """Make attempts, from server to server, until one succeeds or `limits.call_s` is over.
+
+        Args:
+            attempt: One attempt at a connected server, given the seconds that are left.
+            what: Name of the call, for messages.
+            effect: What it does to the store, hence what may follow a lost answer.
+
+        Raises:
+            AmbiguousWrite: It is a write, and may have been carried out.
+            Unavailable: No server could be reached, or the store was closed. Nothing was changed.
+            DeadlineExceeded: A server was reached and did not answer a read.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline_s = clock() + self.limits.call_s
+        failures = 0
+        is_lost = False
+        while True:
+            endpoint = self.current
+            try:
+                if self.is_closed:
+                    raise NotDone("the store is closed")
+                await endpoint.connected(min(self.limits.connect_s, deadline_s - clock()))
+                return await self._attempted(attempt, endpoint, deadline_s - clock())
+            except (NotDone, Lost) as err:
+                self.failed(endpoint)
+                failures += 1
+                is_lost = is_lost or isinstance(err, Lost)
+                pause_s = self.pause_s(failures)
+                is_last = clock() + pause_s >= deadline_s
+                if is_last or self.is_closed or (is_lost and effect is Effect.ONCE):
+                    raise _given_up(what, effect, failures, err, is_lost=is_lost) from err
+                await self.pause(pause_s)
+
+    async def _attempted(
+        self,
+        attempt: Callable[[Endpoint, float], Awaitable[T]],
+        endpoint: Endpoint,
+        left_s: float,
+    ) -> T:
+        try:
+            return await attempt(endpoint, left_s)
+        except grpc.aio.AioRpcError as err:
+            raise failure_of(err, endpoint.address) from err
+        except asyncio.CancelledError as err:
+            if self.is_closed and not is_task_cancelled():
+                raise Lost(f"{endpoint.address}: the store was closed") from err
+            raise
+
+    async def close(self) -> None:
+        """End every call and connection."""
+        self._closed.set()
+        for endpoint in self.all:
+            await endpoint.close()
+
+
+def is_task_cancelled() -> bool:
+    """Return whether the running task itself was cancelled, rather than the call it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _given_up(
+    what: str, effect: Effect, failures: int, last: Exception, *, is_lost: bool
+) -> DrayError:
+    """Return the error of a call whose attempts have all failed."""
+    text = f"{what}: {last} (attempt {failures})"
+    if not is_lost:
+        return Unavailable(text)
+    if effect is Effect.NONE:
+        return DeadlineExceeded(text)
+    return AmbiguousWrite(text, hint="read, then decide whether to write again")
