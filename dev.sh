@@ -241,7 +241,7 @@ verb_lint() {
 verb_proto() {
   ready
   "$python_bin" proto/generate.py "$@"
-  exec "$python_bin" proto/check.py
+  exec "$python_bin" proto/generate.py --check
 }
 
 verb_bench() {

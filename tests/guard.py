@@ -33,12 +33,13 @@ from blockbuster import BlockBuster, BlockingError
 
 from tests import machine
 
-GRACE_S: Final = 3.0  # what is ending when its test ends may still end
+GRACE_S: Final = 2.0  # what is ending when its test ends may still end
 ORPHAN_GRACE_S: Final = 0.5
 LOOK_AGAIN_S: Final = 0.02
 # Layers whose tests touch the machine, by folder below tests/.
 MACHINE_LAYERS: Final = frozenset({"contract", "integration", "e2e", "lab"})
 MACHINE_SOCKET: Final = "/run/docker.sock"
+_TOP: Final = f"{Path(__file__).resolve().parents[1]}/"
 
 Exempt = Callable[[machine.Thing], bool]
 
@@ -72,10 +73,19 @@ class Guard:
         deadline_s = time.monotonic() + grace_s
         while True:
             new = self.look(with_machine=with_machine) - before
-            left = [thing for thing in new if not any(rule(thing) for rule in self.exempt)]
+            left = [thing for thing in new if not self._is_allowed(thing)]
             if not left or time.monotonic() > deadline_s:
                 return sorted(left, key=str)
             time.sleep(LOOK_AGAIN_S)
+
+    def _is_allowed(self, thing: machine.Thing) -> bool:
+        """Return whether a new thing belongs to a longer-lived fixture, or to another run."""
+        if thing.kind == "cgroup":
+            members = machine.cgroup_processes(Path(thing.identity))
+            ours = {int(t.identity.partition(":")[0]) for t in self.processes.things()}
+            if members and not members & ours:
+                return True
+        return any(rule(thing) for rule in self.exempt)
 
 
 GUARD_KEY: Final = pytest.StashKey[Guard]()
@@ -108,7 +118,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         _end(left)
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
-            reporter.write_line(f"left over by the session: {_listed(left)}", red=True)
+            for thing in left:
+                reporter.write_line(f"left over by the session: {thing}", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -123,7 +134,8 @@ def nothing_left_over(request: pytest.FixtureRequest) -> Iterator[None]:
     if left:
         _end(left)
         path, line, _ = request.node.location
-        pytest.fail(f"{path}:{line + 1}: left over: {_listed(left)}", pytrace=False)
+        place = f"{path}:{(line or 0) + 1}"
+        pytest.fail("\n".join(f"{place}: left over: {thing}" for thing in left), pytrace=False)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -166,7 +178,7 @@ def _run(coroutine: Coroutine[Any, Any, None]) -> None:
 
     def note(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        unseen.append(f"{context['message']}: {error!r}{_raised_at(error)}")
+        unseen.append(f"{_raised_at(error)}: {context['message']}: {error!r}")
 
     with asyncio.Runner(debug=True) as runner:
         runner.get_loop().set_exception_handler(note)
@@ -176,7 +188,7 @@ def _run(coroutine: Coroutine[Any, Any, None]) -> None:
             _add_places(error)
             raise
     if unseen:
-        pytest.fail("errors that nobody retrieved:\n  " + "\n  ".join(unseen), pytrace=False)
+        pytest.fail("\n".join(unseen), pytrace=False)
 
 
 async def _without_orphans(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -185,8 +197,8 @@ async def _without_orphans(coroutine: Coroutine[Any, Any, None]) -> None:
     deadline_s = loop.time() + ORPHAN_GRACE_S
     while orphans := asyncio.all_tasks() - {asyncio.current_task()}:
         if loop.time() > deadline_s:
-            names = sorted(_task_text(task) for task in orphans if task is not None)
-            pytest.fail("asyncio tasks outlive the test:\n  " + "\n  ".join(names), pytrace=False)
+            texts = sorted(_task_text(task) for task in orphans if task is not None)
+            pytest.fail("\n".join(texts), pytrace=False)
         await asyncio.sleep(LOOK_AGAIN_S)
 
 
@@ -194,8 +206,8 @@ def _task_text(task: asyncio.Task[Any]) -> str:
     """Return where a task was made and what it runs; asyncio's debug mode keeps the former."""
     frames = getattr(task, "_source_traceback", None) or []
     ours = [frame for frame in frames if "/asyncio/" not in frame.filename]
-    place = f"{_short(ours[-1].filename)}:{ours[-1].lineno}: " if ours else ""
-    return f"{place}{task.get_name()} runs {task.get_coro()!r}"
+    place = f"{_short(ours[-1].filename)}:{ours[-1].lineno}" if ours else "somewhere"
+    return f"{place}: this task outlives the test: {task.get_coro()!r}"
 
 
 def _add_places(error: BaseException) -> None:
@@ -204,19 +216,19 @@ def _add_places(error: BaseException) -> None:
         for inner in error.exceptions:
             _add_places(inner)
     elif isinstance(error, BlockingError):
-        error.add_note(f"the event loop was blocked{_raised_at(error)}")
+        error.add_note(f"{_raised_at(error)}: the event loop was blocked: {error}")
 
 
 def _raised_at(error: BaseException | None) -> str:
-    """Return ` at path:line` of the innermost frame, the detector's own excepted."""
+    """Return `path:line` of the innermost frame, the detector's own excepted."""
     frames = traceback.extract_tb(error.__traceback__) if error else []
     ours = [frame for frame in frames if "/blockbuster/" not in frame.filename]
-    return f" at {_short(ours[-1].filename)}:{ours[-1].lineno}" if ours else ""
+    return f"{_short(ours[-1].filename)}:{ours[-1].lineno}" if ours else "somewhere"
 
 
 def _short(filename: str) -> str:
-    path = Path(filename)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else filename
+    """Return a path below the repository relative to it; asks the file system nothing."""
+    return filename.removeprefix(_TOP)
 
 
 def _allow_imports(blockbuster: BlockBuster) -> None:
@@ -243,7 +255,3 @@ def _end(left: list[machine.Thing]) -> None:
         if thing.kind == "process":
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(thing.identity.partition(":")[0]), signal.SIGKILL)
-
-
-def _listed(left: list[machine.Thing]) -> str:
-    return "".join(f"\n  {thing}" for thing in left)

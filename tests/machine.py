@@ -5,6 +5,7 @@ Every thing is a `Thing`: its kind, an identity that is never reused, and a desc
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -113,6 +114,15 @@ def cgroups() -> set[Thing]:
         for path in _folders(level)
         if path.name.startswith("dray")
     }
+
+
+def cgroup_processes(path: Path) -> set[int]:
+    """Return the processes in a control group and in those below it."""
+    found: set[int] = set()
+    for folder, _, _ in os.walk(path):
+        with contextlib.suppress(OSError):  # it went in the meantime
+            found.update(map(int, Path(folder, "cgroup.procs").read_text().split()))
+    return found
 
 
 def containers(sockets: Iterable[str]) -> set[Thing]:

@@ -1,0 +1,1 @@
+"""Tests of the repository itself: style, packaging, documents, and the checks' own bite."""
