@@ -10,7 +10,7 @@ help() {
   cat <<'TEXT'
 usage: ./dev.sh VERB [ARGUMENTS]
 
-  demo    show what there is, on this machine, with a Docker Engine of its own if none runs
+  demo    show what there is, on hosts with Docker Engines of their own (--hosts N, --keep)
   test    run every layer of tests as CI does (--fast, --layer NAME, -- PYTEST ARGUMENTS)
   lint    format and mend what can be mended, then run the static layers
   proto   generate the code of the wire contract, then check its rules
@@ -222,7 +222,7 @@ run_as_root() {
 
 verb_demo() {
   ready "${HOSTS[@]}"
-  run_as_root "$python_bin" -m tests.engine "$python_bin" -m cli.demo "$@"
+  run_as_root "$python_bin" -m tests.demo "$@"
 }
 
 verb_test() {
