@@ -58,13 +58,16 @@ def main() -> int:
 
 def check() -> Findings:
     """Return what is wrong with proto files, generated code and baseline. Changes nothing."""
-    steps: tuple[Callable[[], Findings], ...] = (lint, misformatted, breaking, outdated, drift)
+    findings = lint()
+    if findings:  # perhaps files that cannot be read at all
+        return findings
+    steps: tuple[Callable[[], Findings], ...] = (misformatted, breaking, outdated, drift)
     return [finding for step in steps for finding in step()]
 
 
 def generate(*, accept: bool) -> Findings:
     """Write code and baseline, unless the proto files are wrong or the change is breaking."""
-    findings = [*lint(), *misformatted(), *([] if accept else breaking())]
+    findings = lint() or [*misformatted(), *([] if accept else breaking())]
     if findings:
         return findings
     with tempfile.TemporaryDirectory() as scratch:

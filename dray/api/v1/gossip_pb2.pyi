@@ -7,7 +7,7 @@ is larger.
 
 A datagram is one `Datagram` of at most 1,200 bytes, so that it passes every tunnel unfragmented.
 On TCP the same `Datagram`s follow one another, each behind its length as 4 bytes big-endian, at
-most 65,536 bytes each.
+most 1 MiB each.
 
 Sealing: AES-256-GCM. Key: HKDF-SHA256 over the keyring's material, salt = cluster id, info =
 "dray gossip v1" ‖ sender ‖ life as 8 bytes big-endian. Nonce: `nonce_salt` as 4 bytes ‖
@@ -576,22 +576,24 @@ Global___NodeFacts: _TypeAlias = NodeFacts  # noqa: Y015
 
 @_typing.final
 class Fact(_message.Message):
-    """One fact. Of two with the same key the higher (life, version) wins."""
+    """One fact. Of two with the same name the higher (life, version) wins."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
-    KEY_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     IS_TOMBSTONE_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Version; counts all of the node's writes within its life, from 1."""
-    key: _builtins.str
-    """What it is about: empty: the node itself (`value` is a NodeFact); "project/service" (`value`
-    is a ServiceFact).
+    name: _builtins.str
+    """What it is about: "service:shop/web" (`value` is a ServiceFact), "node:address" (a NodeFact),
+    "node:faults" (a FaultReport).
     """
     value: _builtins.bytes
-    """The packed value, at most 16 kB; empty with a tombstone."""
+    """The packed value, at most 32 kB like all of the node's together; empty with a tombstone. One
+    that does not fit a datagram travels by TCP.
+    """
     is_tombstone: _builtins.bool
     """The fact was withdrawn. Kept for 60 s after the last peer has it, so that it outlives every
     copy of the fact.
@@ -600,13 +602,13 @@ class Fact(_message.Message):
         self,
         *,
         version: _builtins.int = ...,
-        key: _builtins.str = ...,
+        name: _builtins.str = ...,
         value: _builtins.bytes = ...,
         is_tombstone: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_tombstone", b"is_tombstone", "key", b"key", "value", b"value", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_tombstone", b"is_tombstone", "name", b"name", "value", b"value", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -750,7 +752,7 @@ Global___SyncFacts: _TypeAlias = SyncFacts  # noqa: Y015
 
 @_typing.final
 class NodeFact(_message.Message):
-    """The fact about a node itself."""
+    """The fact "node:address": how a node's containers are reached."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -800,7 +802,7 @@ Global___NodeFact: _TypeAlias = NodeFact  # noqa: Y015
 
 @_typing.final
 class ServiceFact(_message.Message):
-    """The fact about one service on one node: all its running tasks there. About 35 bytes an endpoint."""
+    """The fact about one service on one node: all its running tasks there. About 37 bytes an endpoint."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

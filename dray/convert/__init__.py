@@ -1,0 +1,39 @@
+"""Model to protobuf and back: the only package that knows both.
+
+    message = to_proto(spec, spec_pb2.ServiceSpec)
+    spec = from_proto(message, ServiceSpec)
+
+Total: every field of every message in `spec.proto` and `state.proto` has a field of the same name
+in `dray.model`, and the other way round; a test walks both. What a peer sent is not trusted:
+malformed input raises `InvalidRequest` with the path of the field, and nothing else.
+"""
+
+from dray.convert.codec import CONVERTED, from_proto, parse, refuse_unknown_fields, to_proto
+from dray.convert.errors import (
+    ERROR_DETAIL_BYTES_MAX,
+    ERROR_DETAIL_KEY,
+    error_from_proto,
+    error_to_proto,
+)
+from dray.convert.facts import (
+    FACT_VALUE_BYTES_MAX,
+    ServiceEndpoints,
+    pack_endpoints,
+    unpack_endpoints,
+)
+
+__all__ = [
+    "CONVERTED",
+    "ERROR_DETAIL_BYTES_MAX",
+    "ERROR_DETAIL_KEY",
+    "FACT_VALUE_BYTES_MAX",
+    "ServiceEndpoints",
+    "error_from_proto",
+    "error_to_proto",
+    "from_proto",
+    "pack_endpoints",
+    "parse",
+    "refuse_unknown_fields",
+    "to_proto",
+    "unpack_endpoints",
+]
