@@ -304,6 +304,14 @@ def test_containers_outlive_their_engine(host: Host) -> None:
     container.remove(force=True)
 
 
+def test_an_engine_that_does_not_start_says_why_and_leaves_nothing() -> None:
+    """A setting that dockerd refuses fails `up` with dockerd's own words, and the lab goes."""
+    before = {lab.id for lab in Lab.live()}
+    with pytest.raises(LabError, match="no-such-setting"):
+        Lab.up(1, engine={"no-such-setting": True})
+    assert {lab.id for lab in Lab.live()} <= before
+
+
 def test_a_lab_whose_owner_is_killed_is_swept_away() -> None:
     """The next `up` removes a lab whose process was killed, and leaves other labs alone."""
     code = (

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 from tests.lab import engine, network
 from tests.lab.errors import LabError
-from tests.lab.inside import LAYERED, OWN_DISK
+from tests.lab.inside import ENGINE_ENDED, LAYERED, OWN_DISK
 from tests.lab.network import Direction
 from tests.lab.process import (
     ALL_NAMESPACES,
@@ -326,18 +326,19 @@ class Host:
         Raises:
             LabError: It does not answer in time; the message ends with its log.
         """
+        ended = self.directory / ENGINE_ENDED
         if self.engine_pid() is None:
+            ended.unlink(missing_ok=True)
             os.kill(self.init_pid, signal.SIGUSR1)
-            wait_for(lambda: self.engine_pid(), f"{self.name} starts its engine", deadline_s=10)
         try:
             wait_for(
-                lambda: self.engine_pid() is None or engine.answers(self.docker_socket),
+                lambda: engine.answers(self.docker_socket) or ended.exists(),
                 f"the engine of {self.name} answers",
                 deadline_s=ENGINE_DEADLINE_S,
             )
         except LabError as err:
             raise LabError(f"{err}:\n{self.engine_log()}") from err
-        if self.engine_pid() is None:
+        if ended.exists():
             raise LabError(f"the engine of {self.name} has ended:\n{self.engine_log()}")
 
     def stop_engine(self) -> None:

@@ -36,6 +36,7 @@ CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x00020000, 0x02000000, 0x04000000
 CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x20000000, 0x40000000
 MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 PR_SET_PDEATHSIG = 1
+ENGINE_ENDED = "engine-ended"  # in the host's directory, written when its engine has ended
 # Directories of the machine that a host sees through a layer of its own, kept on the host's disk.
 LAYERED = ("/etc", "/var/lib", "/var/log")
 # Directories of which a host sees nothing of the machine's. Docker's overlay2 cannot stack on a
@@ -186,12 +187,12 @@ def run_quietly(argv: list[str]) -> None:
         raise OSError(errno.EINVAL, f"{' '.join(argv)}: exit code {code}")
 
 
-def start_engine(spec: HostSpec) -> None:
-    """Fork the Docker engine, its output going to the engine's log."""
+def start_engine(spec: HostSpec) -> int:
+    """Fork the Docker engine, its output going to the engine's log; return its pid."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink("/run/docker.pid")  # of a killed engine: its number may be another process by now
-    if os.fork():
-        return
+    if pid := os.fork():
+        return pid
     try:
         child_signals()
         os.setsid()
@@ -220,12 +221,22 @@ def init(spec: HostSpec) -> NoReturn:
         run_quietly(command)
     report("ready")
     os.close(_report_fd)
+    engine_pid = -1
     while True:
         if signal.sigwait({signal.SIGCHLD, signal.SIGUSR1}) == signal.SIGUSR1:
-            start_engine(spec)
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+            engine_pid = start_engine(spec)
+        for pid, status in reap():
+            if pid == engine_pid:
+                write(f"{spec['directory']}/{ENGINE_ENDED}", str(status))
+
+
+def reap() -> list[tuple[int, int]]:
+    """Collect every ended child and adopted orphan; return pids and wait statuses."""
+    ended = []
+    with contextlib.suppress(ChildProcessError):
+        while (child := os.waitpid(-1, os.WNOHANG))[0]:
+            ended.append(child)
+    return ended
 
 
 def host(spec: HostSpec) -> NoReturn:

@@ -179,6 +179,7 @@ class Lab:
         state = State(directory)
         if not state.root.exists():
             return []
+        state.remove_strays()
         abandoned = [record.id for record in state.records() if record.is_abandoned]
         for lab_id in abandoned:
             with contextlib.suppress(LabError):  # someone else has swept it in the meantime

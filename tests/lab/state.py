@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,6 +170,13 @@ class State:
             with contextlib.suppress(FileNotFoundError):
                 found.append(Record.from_json(path.read_text()))
         return sorted(found, key=lambda record: record.number)
+
+    def remove_strays(self) -> None:
+        """Remove directories without a record: their maker died before it could write one."""
+        with self.locked():
+            for entry in self.root.iterdir():
+                if entry.is_dir() and not (entry / RECORD).exists():
+                    shutil.rmtree(entry, ignore_errors=True)
 
     def read(self, lab_id: str) -> Record:
         """Return one lab's record.
