@@ -3,7 +3,7 @@
 set -euo pipefail
 
 readonly PYTHONS=(python3 python3.11 python3.12 python3.13 python3.14)
-readonly BASE=(ca-certificates)                       # Debian packages every verb needs
+readonly BASE=(ca-certificates venv)
 readonly HOSTS=(docker etcd etcdctl ip nft iptables conntrack busybox docker-registry ps nsenter)
 
 help() {
@@ -50,6 +50,7 @@ has_tool() {
   case $1 in
     ca-certificates) [ -s "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" ] ;;
     docker) command -v docker >/dev/null && command -v dockerd >/dev/null ;;
+    venv) is_recent .venv/bin/python || "$(find_python)" -c 'import ensurepip, venv' 2>/dev/null ;;
     busybox) command -v busybox >/dev/null && ! ldd "$(command -v busybox)" >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null ;;
   esac
@@ -61,6 +62,7 @@ packages_of() {
     docker) first_known docker.io; first_known docker-cli || true ;;
     etcd) first_known etcd-server etcd ;;
     etcdctl) first_known etcd-client etcd ;;
+    venv) "$(find_python)" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])' ;;
     ip) echo iproute2 ;;
     nft) echo nftables ;;
     busybox) echo busybox-static ;;
@@ -90,7 +92,7 @@ need_tools() {
   [ ${#missing[@]} -gt 0 ] || return 0
   command -v apt-get >/dev/null || die "missing: ${missing[*]}. Install them; only apt is known here."
   say "installing Debian packages for: ${missing[*]}"
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q >&2 || die "apt-get update failed"
+  apt_get update
   for tool in "${missing[@]}"; do
     while read -r name; do
       is_installed "$name" || names+=("$name")
@@ -103,21 +105,40 @@ need_tools() {
   done
 }
 
+# Says nothing unless it fails.
+apt_get() {
+  local log=.dev/apt.log
+  mkdir -p .dev
+  if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0 \
+    -o DPkg::Lock::Timeout=300 "$@" </dev/null >"$log" 2>&1; then
+    tail -n 30 "$log" >&2
+    die "apt-get $* failed"
+  fi
+}
+
+# Whether the package scripts are told, by a file of ours, to start nothing.
+is_policy_ours=''
+
 install_packages() {
-  local policy=/usr/sbin/policy-rc.d is_ours='' status=0 unit
-  if [ ! -e "$policy" ]; then # tells package scripts to start nothing
-    is_ours=yes
+  local policy=/usr/sbin/policy-rc.d name
+  if [ ! -e "$policy" ]; then
+    is_policy_ours=yes
+    trap 'as_root rm -f /usr/sbin/policy-rc.d' EXIT
     # shellcheck disable=SC2016 # the inner shell expands it
     as_root sh -c 'printf "#!/bin/sh\nexit 101\n" >"$0" && chmod 755 "$0"' "$policy"
   fi
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" \
-    </dev/null >&2 || status=$?
-  [ -z "$is_ours" ] || as_root rm -f "$policy"
-  [ "$status" -eq 0 ] || die "apt-get install $* failed"
+  apt_get install --no-install-recommends "$@"
+  if [ -n "$is_policy_ours" ]; then
+    as_root rm -f "$policy"
+    trap - EXIT
+    is_policy_ours=''
+  fi
   if [ -d /run/systemd/system ]; then
-    for unit in etcd docker-registry; do # the tests start their own; at boot they would hold ports
-      case " $* " in
-        *" $unit "* | *" $unit-server "*) as_root systemctl disable -q "$unit" || true ;;
+    for name in "$@"; do # the tests start their own; at boot these would take ports and rules
+      case $name in
+        docker.io) as_root systemctl disable -q docker.service docker.socket || true ;;
+        docker-registry) as_root systemctl disable -q docker-registry || true ;;
+        etcd | etcd-server) as_root systemctl disable -q etcd || true ;;
       esac
     done
   fi
@@ -167,7 +188,6 @@ make_environment() {
   if [ -n "${DRAY_PYTHON:-}" ] || ! is_recent .venv/bin/python; then
     python=$(find_python)
     say "making .venv with $python"
-    "$python" -c 'import ensurepip, venv' 2>/dev/null || need_venv "$python"
     rm -rf .venv
     "$python" -m venv .venv || die "$python cannot make a virtual environment"
   fi
@@ -184,16 +204,6 @@ make_environment() {
     -e . >&2 || die "uv could not install this tree"
 }
 
-# Debian ships `ensurepip` in a package of its own, named after the Python that is used.
-need_venv() {
-  local version
-  version=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-  command -v apt-get >/dev/null || die "$1 has no venv module; install it"
-  say "installing the venv module of $1"
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q >&2 || die "apt-get update failed"
-  install_packages "python$version-venv"
-}
-
 # A home and a cache for pip and uv, also where there is no HOME or it cannot be written.
 need_home() {
   if [ ! -w "${HOME:-/nonexistent}" ]; then
@@ -205,6 +215,8 @@ need_home() {
 }
 
 ready() {
+  local found
+  is_recent .venv/bin/python || found=$(find_python) # or say now that there is none
   need_tools "${BASE[@]}" "$@"
   need_environment
 }
