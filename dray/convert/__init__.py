@@ -21,12 +21,26 @@ from dray.convert.facts import (
     pack_endpoints,
     unpack_endpoints,
 )
+from dray.convert.wire import (
+    CHUNK_BYTES_MAX,
+    CONTENT_BYTES_MAX,
+    MESSAGE_BYTES_MAX,
+    PAGE_ITEMS_MAX,
+    SERVICE_SPEC_BYTES_MAX,
+    WIRE_MINOR,
+)
 
 __all__ = [
+    "CHUNK_BYTES_MAX",
+    "CONTENT_BYTES_MAX",
     "CONVERTED",
     "ERROR_DETAIL_BYTES_MAX",
     "ERROR_DETAIL_KEY",
     "FACT_VALUE_BYTES_MAX",
+    "MESSAGE_BYTES_MAX",
+    "PAGE_ITEMS_MAX",
+    "SERVICE_SPEC_BYTES_MAX",
+    "WIRE_MINOR",
     "ServiceEndpoints",
     "error_from_proto",
     "error_to_proto",
