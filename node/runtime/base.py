@@ -190,6 +190,8 @@ class Refusal(enum.Enum):
     NOT_FOUND = 15
     """The container is gone."""
     OTHER = 16
+    NETWORK_MISSING = 17
+    """The Docker network, or the container whose network is shared, is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +315,8 @@ class LogQuery:
         follow: Wait for more until the container ends.
         since_unix_ns: Only lines after this time; None: from the start.
         until_unix_ns: Only lines up to this time; None: to the end.
-        tail_lines: Only the last so many of the lines that exist at the call; None: all.
+        tail_lines: Only the last so many of the lines that exist at the call; None: all. Counted
+            before the times are looked at.
     """
 
     follow: bool = False
@@ -376,7 +379,10 @@ class VolumeRequest:
 
 @dataclass(frozen=True, slots=True)
 class ContainerUsage:
-    """What one container uses; counters grow from its start."""
+    """What one container uses; counters grow from its start.
+
+    `memory_bytes` is the working set: file pages that nobody touched lately are not counted.
+    """
 
     container_id: str
     cpu_total_ns: int
@@ -439,23 +445,31 @@ class Runtime(Protocol):
     async def create(self, request: ContainerRequest) -> Created | Refused:
         """Make a container without starting it.
 
-        After `Created`, `start` needs no network and no registry.
+        After `Created`, `start` needs no network and no registry. An image that is not on the node
+        is refused, never fetched; a named volume that does not exist is refused, never made.
         """
         ...
 
     async def start(self, container_id: str) -> Started | Refused:
-        """Start a created container. One that runs already is `Started`."""
+        """Start a created container.
+
+        One that runs already, or has run, is `Started` and left alone: no container runs twice.
+        """
         ...
 
     async def stop(self, container_id: str, *, signal: str, grace_s: float) -> None:
         """Send the signal, wait for the grace period, then kill.
 
-        Returns once it has ended; one that ended or is gone is fine.
+        Returns once it has ended; one that ended, never ran or is gone is fine. Waiting holds none
+        of the adapter's bounded resources.
 
         Args:
             container_id: Docker's id.
-            signal: "SIGTERM" …; empty: the image's.
+            signal: "SIGTERM" …; empty: the one that the container was made with.
             grace_s: Seconds between signal and kill, >= 0.
+
+        Raises:
+            InvalidRequest: There is no such signal.
         """
         ...
 
@@ -469,7 +483,7 @@ class Runtime(Protocol):
     async def wait(self, container_id: str) -> Container | None:
         """Return the container once it has ended, or None if it is gone.
 
-        Has no deadline of its own.
+        Has no deadline of its own. Once it waits, an engine that goes away is waited for.
         """
         ...
 
@@ -482,23 +496,37 @@ class Runtime(Protocol):
         ...
 
     def events(self) -> AbstractAsyncContextManager[AsyncIterator[RuntimeEvent]]:
-        """Follow what happens to dray's containers from now on.
+        """Follow what happens to dray's containers from now on: from when the context is entered.
 
         The iterator does not end when the engine goes away: it waits, reconnects and yields
-        RECONNECTED.
+        RECONNECTED. It yields that too when its reader was so slow that events were lost. It ends
+        when the runtime is closed.
         """
         ...
 
     def logs(
         self, container_id: str, query: LogQuery
     ) -> AbstractAsyncContextManager[AsyncIterator[LogChunk]]:
-        """Read output in the order it was written. A container that is gone yields nothing."""
+        """Read output in the order the engine got it. A container that is gone yields nothing.
+
+        Each stream is in the order it was written; the engine reads the two of a container without
+        a terminal one beside the other.
+
+        With `follow` it ends when the container does. An engine that goes away meanwhile raises
+        `Unavailable`: who goes on asks again with `since_unix_ns` of the last line.
+
+        Raises:
+            FailedPrecondition: The container's log driver cannot be read.
+        """
         ...
 
     def exec(
         self, container_id: str, request: ExecRequest
     ) -> AbstractAsyncContextManager[ExecSession]:
         """Run a command inside a running container.
+
+        One that cannot be executed ends with exit status 126 or 127 and the engine's words as its
+        output.
 
         Raises:
             NotFound: The container is gone or does not run.
@@ -526,13 +554,14 @@ class Runtime(Protocol):
 
         Raises:
             NotFound: The container or the folder does not exist.
+            InvalidRequest: The stream is no tar archive. What came before the fault was unpacked.
         """
         ...
 
     async def ensure_volume(self, request: VolumeRequest) -> Refused | None:
         """Make a volume if it does not exist.
 
-        One of the same name and another driver is refused; never emptied.
+        One of the same name and another driver is refused (NAME_TAKEN); never emptied.
         """
         ...
 

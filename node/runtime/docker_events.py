@@ -1,0 +1,164 @@
+"""How do many waiters share the engine's one stream of events?
+
+The hub keeps one `GET /events` open while anybody listens. A lost connection is tried again with
+growing pauses; every listener then gets RECONNECTED. A listener that does not keep up loses its
+backlog and gets RECONNECTED in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+from dray.errors import DeadlineExceeded, PeerMisbehaved, Unavailable
+from node.runtime.base import RuntimeEvent, RuntimeEventKind
+from node.runtime.docker_http import EngineStream
+from node.runtime.docker_view import event_from_json
+
+__all__ = ["BACKLOG_EVENTS_MAX", "EventHub", "Listener"]
+
+BACKLOG_EVENTS_MAX: Final = 4096  # some events for each of 508 containers
+PAUSE_MIN_S: Final = 0.05
+PAUSE_MAX_S: Final = 2.0
+STREAM_LOST: Final = (Unavailable, DeadlineExceeded, PeerMisbehaved)
+
+_RECONNECTED: Final = RuntimeEvent(RuntimeEventKind.RECONNECTED, "", None, 0.0)
+
+Connect = Callable[[], contextlib.AbstractAsyncContextManager[EngineStream]]
+
+
+class Listener:
+    """What one listener has not taken yet."""
+
+    def __init__(self, container_id: str) -> None:
+        self._container_id = container_id
+        self._backlog: deque[RuntimeEvent] = deque()
+        self._is_news = asyncio.Event()
+        self._is_ended = False
+        self._error: BaseException | None = None
+
+    def put(self, event: RuntimeEvent) -> None:
+        """Add an event if it concerns this listener."""
+        if event.container_id not in ("", self._container_id) and self._container_id:
+            return
+        if len(self._backlog) >= BACKLOG_EVENTS_MAX:
+            self._backlog.clear()
+            event = _RECONNECTED
+        self._backlog.append(event)
+        self._is_news.set()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Say that nothing will come any more, because of a bug if there is an error."""
+        self._is_ended = True
+        self._error = error
+        self._is_news.set()
+
+    async def next(self) -> RuntimeEvent | None:
+        """Wait for the next event and return it, or None at the end."""
+        while not self._backlog:
+            if self._error is not None:
+                raise self._error
+            if self._is_ended:
+                return None
+            self._is_news.clear()
+            await self._is_news.wait()
+        return self._backlog.popleft()
+
+    async def __aiter__(self) -> AsyncIterator[RuntimeEvent]:
+        """Yield events until the end."""
+        while (event := await self.next()) is not None:
+            yield event
+
+
+class EventHub:
+    """One stream of events, open while anybody listens."""
+
+    def __init__(self, connect: Connect, sleep: Callable[[float], Awaitable[None]]) -> None:
+        """Use `connect` to open the engine's stream, and `sleep` between two attempts."""
+        self._connect = connect
+        self._sleep = sleep
+        self._listeners: set[Listener] = set()
+        self._starting = asyncio.Lock()
+        self._pump: asyncio.Task[None] | None = None
+        self._first = contextlib.AsyncExitStack()
+
+    @contextlib.asynccontextmanager
+    async def listen(self, container_id: str = "") -> AsyncIterator[Listener]:
+        """Listen to one container, or to all; what happens after this was entered is heard.
+
+        Raises:
+            Unavailable: The engine cannot be reached, and nobody listened before.
+            DeadlineExceeded: It does not answer, and nobody listened before.
+        """
+        listener = Listener(container_id)
+        self._listeners.add(listener)
+        try:
+            async with self._starting:
+                if self._pump is None:
+                    await self._start()
+            yield listener
+        finally:
+            self._listeners.discard(listener)
+            if not self._listeners:
+                await self._stop()
+
+    async def close(self) -> None:
+        """End every listener and the stream."""
+        for listener in self._listeners:
+            listener.end()
+        await self._stop()
+
+    async def _start(self) -> None:
+        """Open the stream and read it in a task."""
+        self._first = contextlib.AsyncExitStack()
+        stream = await self._first.enter_async_context(self._connect())
+        self._pump = asyncio.create_task(self._run(stream), name="docker-events")
+        self._pump.add_done_callback(self._pass_on_failure)
+
+    async def _stop(self) -> None:
+        pump, self._pump = self._pump, None
+        first, self._first = self._first, contextlib.AsyncExitStack()
+        if pump is not None:
+            pump.cancel()
+            await asyncio.gather(pump, return_exceptions=True)
+        # Not left to the task: one that is cancelled before its first step never runs.
+        await first.aclose()
+
+    def _pass_on_failure(self, pump: asyncio.Task[None]) -> None:
+        error = None if pump.cancelled() else pump.exception()
+        if error is not None:
+            for listener in self._listeners:
+                listener.end(error)
+
+    async def _run(self, stream: EngineStream) -> None:
+        with contextlib.suppress(*STREAM_LOST):
+            await self._read(stream)
+        pause_s = PAUSE_MIN_S
+        while True:
+            try:
+                async with self._connect() as stream:
+                    pause_s = PAUSE_MIN_S
+                    self._put(_RECONNECTED)
+                    await self._read(stream)
+            except STREAM_LOST:
+                pass
+            await self._sleep(pause_s)
+            pause_s = min(2 * pause_s, PAUSE_MAX_S)
+
+    async def _read(self, stream: EngineStream) -> None:
+        while line := await stream.line():
+            try:
+                said = json.loads(line)
+            except ValueError as err:
+                raise PeerMisbehaved("the Docker Engine sent an event that is no JSON") from err
+            event = event_from_json(said)
+            if event is not None:
+                self._put(event)
+
+    def _put(self, event: RuntimeEvent) -> None:
+        for listener in self._listeners:
+            listener.put(event)
