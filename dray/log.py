@@ -268,7 +268,7 @@ def _redact_fields(
     _logger: object, _method: str, fields: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     for name, value in fields.items():
-        if name not in ("event", "exc_info"):
+        if name != "exc_info":
             fields[name] = redact(value, name)
     return fields
 

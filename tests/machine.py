@@ -75,11 +75,12 @@ class Processes:
 
 
 def threads() -> set[Thing]:
-    """Return the Python threads of this process."""
+    """Return the Python threads of this process, but for the one that gRPC keeps for its life."""
     return {
         Thing("thread", f"{thread.ident}:{id(thread)}", f"{thread.name!r} {_target(thread)}")
         for thread in threading.enumerate()
         if thread is not threading.main_thread()
+        and not thread.name.endswith("(_poll_wrapper)")  # dray.tls keeps it on purpose
     }
 
 
