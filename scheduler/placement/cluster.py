@@ -21,11 +21,13 @@ from dray.names import NodeId
 
 __all__ = [
     "RESOURCES",
+    "UNLIMITED",
     "ClusterView",
     "PlacementNode",
     "RunningShare",
     "cluster_view",
     "reservation_row",
+    "taken_from",
 ]
 
 RESOURCES: Final = ("cpu_millis", "memory_bytes", "disk_bytes", "pids", "tasks")
@@ -34,7 +36,10 @@ RESOURCES: Final = ("cpu_millis", "memory_bytes", "disk_bytes", "pids", "tasks")
 A node that does not report disk or pids (0) is not limited in them.
 """
 
-_UNLIMITED: Final = np.iinfo(np.int64).max // 4  # sums of a few of these do not overflow
+UNLIMITED: Final = int(np.iinfo(np.int64).max)
+"""Free amount of a resource that the node is not limited in: it is never counted down."""
+
+_FREE_MIN: Final = -(2**62)  # deficits are cut off here, far below any real one
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,8 @@ class PlacementNode:
         labels: Its labels.
         taints: What keeps tasks away.
         platform: Its platform.
-        running: What is assigned to it, whether or not it runs already.
+        running: What is assigned to it, whether or not it runs already; also what is to end and
+            has not ended yet.
     """
 
     node_id: NodeId
@@ -78,7 +84,8 @@ class ClusterView:
     Attributes:
         nodes: The nodes, by node id; row i of every column is `nodes[i]`.
         capacity: int64[n_nodes, len(RESOURCES)], in the units of `RESOURCES`.
-        free: int64[n_nodes, len(RESOURCES)]; negative when a node shrank below what it runs.
+        free: int64[n_nodes, len(RESOURCES)]; negative when a node shrank below what it runs,
+            `UNLIMITED` where the node is not limited.
         accepts_new: bool[n_nodes].
         replicas: int64[n_nodes] by service: tasks of it on each node; a service without any is
             absent.
@@ -89,6 +96,16 @@ class ClusterView:
     free: NDArray[np.int64]
     accepts_new: NDArray[np.bool_]
     replicas: Mapping[ServiceKey, NDArray[np.int64]]
+
+
+def taken_from(free: NDArray[np.int64], demand: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return what is left of one node's free amounts once a task has its share.
+
+    Args:
+        free: int64[len(RESOURCES)].
+        demand: int64[len(RESOURCES)], from `reservation_row`.
+    """
+    return np.where(free == UNLIMITED, free, free - demand)
 
 
 def reservation_row(reservations: ResourceReservations) -> NDArray[np.int64]:
@@ -106,15 +123,15 @@ def reservation_row(reservations: ResourceReservations) -> NDArray[np.int64]:
 
 
 def cluster_view(nodes: Sequence[PlacementNode]) -> ClusterView:
-    """Return the columns of these nodes, sorted by node id."""
+    """Return the columns of these nodes, sorted by node id; no two have the same id."""
     ordered = tuple(sorted(nodes, key=lambda node: node.node_id))
+    assert len({node.node_id for node in ordered}) == len(ordered), "a node is there twice"
     capacity = np.array([_capacity_row(node.capacity) for node in ordered], dtype=np.int64)
     capacity = capacity.reshape(len(ordered), len(RESOURCES))
-    free = capacity.copy()
+    free = np.array([_free_row(node) for node in ordered], dtype=np.int64).reshape(capacity.shape)
     replicas: dict[ServiceKey, NDArray[np.int64]] = {}
     for row, node in enumerate(ordered):
         for share in node.running:
-            free[row] -= reservation_row(share.reservations) * share.count
             column = replicas.setdefault(share.service, np.zeros(len(ordered), dtype=np.int64))
             column[row] += share.count
     accepts_new = np.array([node.accepts_new for node in ordered], dtype=np.bool_)
@@ -122,10 +139,23 @@ def cluster_view(nodes: Sequence[PlacementNode]) -> ClusterView:
 
 
 def _capacity_row(capacity: NodeCapacity) -> list[int]:
+    limited_max = UNLIMITED - 1
     return [
-        capacity.cpu_millis,
-        capacity.memory_bytes,
-        capacity.disk_bytes or _UNLIMITED,
-        capacity.pids or _UNLIMITED,
+        min(capacity.cpu_millis, limited_max),
+        min(capacity.memory_bytes, limited_max),
+        min(capacity.disk_bytes, limited_max) or UNLIMITED,
+        min(capacity.pids, limited_max) or UNLIMITED,
         capacity.tasks_max,
     ]
+
+
+def _free_row(node: PlacementNode) -> list[int]:
+    """Return what is free on a node, in Python's integers: sums of what is reserved may be huge."""
+    free = _capacity_row(node.capacity)
+    for share in node.running:
+        taken = reservation_row(share.reservations).tolist()
+        free = [
+            have if have == UNLIMITED else have - amount * share.count
+            for have, amount in zip(free, taken, strict=True)
+        ]
+    return [max(have, _FREE_MIN) for have in free]

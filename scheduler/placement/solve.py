@@ -2,30 +2,37 @@
 
 Guarantees, whatever the input:
 
-- Pure and deterministic: the same arguments give the same result; ties go to the lower node id.
+- Pure and deterministic: the same arguments give the same result, whatever the order of the nodes;
+  ties go to the lower node id.
 - Exact: no node is ever given more than it has, in any resource (integers throughout).
 - Complete: a task is refused only when no node will do at the moment of its turn, and the reasons
   count every node once.
 - Apart: no node gets all replicas of a service of two or more while another node that will do has
   none of them.
+- Even, where it is asked for: among the nodes that keep the replicas apart, those win whose value
+  of the first `spread_over` attribute has the fewest replicas; within it the second, and so on.
 
-This is the smallest useful version: best fit by full scan over CPU, memory, disk, pids and
-addresses, constraints, platforms, taints and max_replicas_per_node. What it does not know yet
-(GPUs, generic resources, host ports, affinities, gangs, priorities) it refuses for every node, with
-that reason, rather than placing as if it had not been asked for.
+This is the smallest useful version: best fit (or emptiest first with the policy SPREAD) by full
+scan over CPU, memory, disk, pids and addresses, constraints, platforms, taints and
+max_replicas_per_node. What it does not know yet (GPUs, generic resources, host ports, affinities,
+priorities, attributes it has never heard of) it refuses for every node, with that reason, rather
+than placing as if it had not been asked for. Gangs are a matter of whole projects and do not get
+here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dray.model import ServiceKey, ServiceSpec, SlotKey
+from dray.model import PackingPolicy, ServiceKey, ServiceSpec, SlotKey
 from dray.names import NodeId
-from scheduler.placement.cluster import ClusterView, reservation_row
-from scheduler.placement.filters import Mask, service_masks
+from scheduler.placement.cluster import ClusterView, reservation_row, taken_from
+from scheduler.placement.filters import Mask, attribute_reader, service_masks
 from scheduler.placement.result import (
     Placed,
     PlacementResult,
@@ -36,6 +43,9 @@ from scheduler.placement.result import (
 
 __all__ = ["TaskGroup", "place"]
 
+_Wish: TypeAlias = NDArray[np.int64] | NDArray[np.float64]
+"""A column[n_nodes] of which the least value is the best."""
+
 _RESOURCE_REASONS = (
     RefusalReason.CPU,
     RefusalReason.MEMORY,
@@ -43,6 +53,7 @@ _RESOURCE_REASONS = (
     RefusalReason.PIDS,
     RefusalReason.TASKS,
 )
+_SCORED = 2  # the first columns of RESOURCES, CPU and memory, say how full a node is
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,7 @@ class TaskGroup:
         slots: Slots that need a node, in order.
         replicas_wanted: Tasks that the service has in all when everything is placed.
         pinned_to: The only node that will do (a volume's data is there), or None.
+        project_policy: What the service's policy INHERIT stands for; INHERIT here means BINPACK.
     """
 
     service: ServiceKey
@@ -62,6 +74,7 @@ class TaskGroup:
     slots: tuple[SlotKey, ...]
     replicas_wanted: int
     pinned_to: NodeId | None = None
+    project_policy: PackingPolicy = PackingPolicy.INHERIT
 
 
 def place(cluster: ClusterView, groups: tuple[TaskGroup, ...]) -> PlacementResult:
@@ -92,6 +105,7 @@ def _place_group(
     """Place one group, slot by slot; `free` and `replicas` are updated."""
     demand = reservation_row(group.spec.task.reservations)
     fixed = service_masks(cluster, group.spec, group.pinned_to)
+    branches = _branches(cluster, group.spec.placement.spread_over)
     per_node_max = group.spec.placement.replicas_per_node_max
     placed: list[Placed] = []
     for position, slot in enumerate(group.slots):
@@ -102,8 +116,13 @@ def _place_group(
         if not fits.any():
             rest = group.slots[position:]
             return placed, [Unplaced(rest, _count_refusals(masks, len(cluster.nodes)))]
-        row = _best_row(cluster, fits, free - demand, replicas, group.replicas_wanted)
-        free[row] -= demand
+        wishes: list[_Wish] = [
+            _crowding(replicas, group.replicas_wanted),
+            *_branch_counts(branches, replicas),
+            _fullness_wish(cluster, free, demand, group),
+        ]
+        row = _first_choice(fits, wishes)
+        free[row] = taken_from(free[row], demand)
         replicas[row] += 1
         placed.append(Placed(slot, cluster.nodes[row].node_id))
     return placed, []
@@ -118,22 +137,69 @@ def _capacity_masks(free: NDArray[np.int64], demand: NDArray[np.int64]) -> list[
     ]
 
 
-def _best_row(
-    cluster: ClusterView,
-    fits: NDArray[np.bool_],
-    free_after: NDArray[np.int64],
-    replicas: NDArray[np.int64],
-    replicas_wanted: int,
-) -> int:
-    """Return the row of the fullest node that fits, keeping the replicas of one service apart.
+def _first_choice(fits: NDArray[np.bool_], wishes: list[_Wish]) -> int:
+    """Return the row that fits and is least in the first wish, then the second, then by row.
 
-    A node that would hold all replicas comes after every node that would not.
+    Args:
+        fits: bool[n_nodes]; at least one is True.
+        wishes: The most important first.
     """
-    capacity = np.maximum(cluster.capacity, 1)
-    score = (free_after[:, :2] / capacity[:, :2]).sum(axis=1)  # free share of CPU and memory
-    would_hold_all = (replicas + 1 >= replicas_wanted) & (replicas_wanted > 1)
-    score = np.where(would_hold_all, score + 1e3, score)
-    return int(np.argmin(np.where(fits, score, np.inf)))
+    rows = np.flatnonzero(fits)
+    for wish in wishes:
+        values = wish[rows]
+        rows = rows[values == values.min()]
+    return int(rows[0])
+
+
+def _crowding(replicas: NDArray[np.int64], replicas_wanted: int) -> NDArray[np.int64]:
+    """Return by how many replicas a node would exceed all but one of the service: int64[n_nodes].
+
+    Zero on every node that leaves a replica for another one. It also tells nodes apart that hold
+    old tasks beside the new ones while a service is being replaced.
+    """
+    if replicas_wanted < 2:
+        return np.zeros_like(replicas)
+    return np.maximum(replicas + 2 - replicas_wanted, 0)
+
+
+def _branches(cluster: ClusterView, spread_over: tuple[str, ...]) -> list[NDArray[np.intp]]:
+    """Return, for each attribute to spread over, the branch that each node is in: intp[n_nodes].
+
+    Nodes are in one branch when they agree in that attribute and in all before it. Nodes without
+    the label share a branch.
+    """
+    paths: list[tuple[str | None, ...]] = [() for _ in cluster.nodes]
+    branches = []
+    for read in filter(None, map(attribute_reader, spread_over)):  # unknown ones refuse all nodes
+        paths = [(*path, read(node)) for path, node in zip(paths, cluster.nodes, strict=True)]
+        numbers = {path: number for number, path in enumerate(dict.fromkeys(paths))}
+        branches.append(np.array([numbers[path] for path in paths], dtype=np.intp))
+    return branches
+
+
+def _branch_counts(
+    branches: list[NDArray[np.intp]], replicas: NDArray[np.int64]
+) -> Iterator[NDArray[np.int64]]:
+    """Yield, for each attribute, the replicas in the branch of each node: int64[n_nodes]."""
+    for branch in branches:
+        counts = np.zeros(len(branch), dtype=np.int64)
+        np.add.at(counts, branch, replicas)
+        yield counts[branch]
+
+
+def _fullness_wish(
+    cluster: ClusterView, free: NDArray[np.int64], demand: NDArray[np.int64], group: TaskGroup
+) -> NDArray[np.float64]:
+    """Return the free share of CPU and memory that would be left, float64[n_nodes].
+
+    Least on the fullest node; with the policy SPREAD the sign is turned.
+    """
+    left = free[:, :_SCORED].astype(np.float64) - demand[:_SCORED]
+    share: NDArray[np.float64] = (left / np.maximum(cluster.capacity[:, :_SCORED], 1)).sum(axis=1)
+    policy = group.spec.dray.policy
+    if policy is PackingPolicy.INHERIT:
+        policy = group.project_policy
+    return -share if policy is PackingPolicy.SPREAD else share
 
 
 def _count_refusals(masks: list[Mask], n_nodes: int) -> tuple[RefusalCount, ...]:

@@ -1,0 +1,199 @@
+"""Does `place` keep its guarantees on clusters that nobody thought of?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dray.model import (
+    ConstraintOp,
+    GpuRequest,
+    NodeCapacity,
+    PackingPolicy,
+    Placement,
+    PlacementConstraint,
+    Platform,
+    PublishedPort,
+    PublishMode,
+    ResourceReservations,
+    ServiceExtensions,
+    ServiceSpec,
+    Taint,
+    TaintEffect,
+    Toleration,
+)
+from scheduler.placement import PlacementNode, TaskGroup, cluster_view
+from tests.builders import (
+    a_group,
+    a_placement_node,
+    a_service,
+    a_share,
+    node_id,
+)
+from tests.contract.placement import oracle
+from tests.contract.placement.implementations import PLACES
+
+HUGE = 2**63 - 1
+SERVICES = ("web", "db", "job")
+
+# Few values, close together, so that nodes are often just full, equal, or short of one unit.
+amounts = st.one_of(st.integers(0, 4), st.sampled_from([0, 1000, HUGE]))
+zones = st.sampled_from(["a", "b"])
+
+reservations = st.builds(
+    ResourceReservations,
+    cpu_millis=st.one_of(st.integers(0, 4), st.just(100_000_000)),
+    memory_bytes=amounts,
+    disk_bytes=st.one_of(st.just(0), amounts),
+    pids=st.one_of(st.just(0), amounts),
+    gpu=st.sampled_from([None, None, None, GpuRequest()]),
+)
+taints = st.builds(Taint, st.sampled_from(["x", "y"]), zones, st.sampled_from(TaintEffect))
+shares = st.builds(a_share, st.sampled_from(SERVICES), st.integers(1, 3), reservations=reservations)
+
+
+@st.composite
+def nodes(draw: st.DrawFn, number: int) -> PlacementNode:
+    """Draw a node, sometimes one that shrank below what it runs."""
+    capacity = NodeCapacity(
+        draw(st.integers(0, 8)),
+        draw(amounts),
+        draw(amounts),
+        draw(amounts),
+        tasks_max=draw(st.integers(0, 6)),
+    )
+    return a_placement_node(
+        number,
+        capacity=capacity,
+        accepts_new=draw(st.sampled_from([True, True, True, False])),
+        labels=draw(st.dictionaries(st.sampled_from(["zone", "rack"]), zones)),
+        taints=tuple(draw(st.lists(taints, max_size=1))),
+        platform=Platform(architecture=draw(st.sampled_from(["amd64", "arm64"]))),
+        running=tuple(draw(st.lists(shares, max_size=2))),
+    )
+
+
+constraints = st.builds(
+    PlacementConstraint,
+    st.sampled_from(
+        ["node.labels.zone", "node.hostname", "node.id", "node.platform.arch", "node.ip"]
+    ),
+    st.sampled_from(ConstraintOp),
+    st.sampled_from(["a", "b", "n1", node_id(1), "arm64"]),
+)
+spreads = st.sampled_from(["node.labels.zone", "node.labels.rack", "node.id", "engine.labels.x"])
+
+
+@st.composite
+def services(draw: st.DrawFn, name: str) -> ServiceSpec:
+    """Draw a service that asks for some of what placement knows, and sometimes for more."""
+    placement = Placement(
+        tuple(draw(st.lists(constraints, max_size=1))),
+        tuple(draw(st.lists(spreads, max_size=2, unique=True))),
+        draw(st.integers(0, 2)),
+        draw(st.sampled_from([(), (), ("linux/amd64",), ("linux/arm64", "linux/amd64")])),
+    )
+    extensions = ServiceExtensions(
+        policy=draw(st.sampled_from(PackingPolicy)),
+        priority=draw(st.sampled_from([0, 0, 0, 0, 7])),
+        tolerations=tuple(
+            draw(
+                st.lists(
+                    st.builds(
+                        Toleration,
+                        st.sampled_from(["x", "y"]),
+                        st.sampled_from(["", "a", "b"]),
+                        st.sampled_from(TaintEffect),
+                    ),
+                    max_size=2,
+                )
+            )
+        ),
+    )
+    host_port = PublishedPort(80, 80, mode=PublishMode.HOST)
+    return a_service(
+        name,
+        reservations=draw(reservations),
+        placement=placement,
+        ports=draw(st.sampled_from([(), (), (), (host_port,)])),
+        dray=extensions,
+    )
+
+
+@st.composite
+def group_lists(draw: st.DrawFn) -> tuple[TaskGroup, ...]:
+    """Draw groups of different services, one of them in two turns now and then."""
+    groups = []
+    for name in draw(st.lists(st.sampled_from(SERVICES), max_size=3, unique=True)):
+        spec = draw(services(name))
+        slots = draw(st.integers(0, 5))
+        pinned = draw(st.sampled_from([None, None, None, node_id(1), node_id(9)]))
+        wanted = slots + draw(st.integers(0, 2))
+        group = a_group(spec, slots, replicas_wanted=wanted, pinned_to=pinned)
+        cut = draw(st.integers(0, slots))
+        groups += [replace(group, slots=group.slots[:cut]), replace(group, slots=group.slots[cut:])]
+    return tuple(groups)
+
+
+clusters = st.integers(0, 5).flatmap(
+    lambda count: st.tuples(*(nodes(number) for number in range(1, count + 1)))
+)
+
+
+@pytest.mark.parametrize("name", sorted(PLACES))
+@given(cluster=clusters, groups=group_lists())
+def test_every_guarantee_holds(
+    name: str, cluster: tuple[PlacementNode, ...], groups: tuple[TaskGroup, ...]
+) -> None:
+    """Never over-committed, nothing violated, nothing lost, refused only when no node will do."""
+    result = PLACES[name](cluster_view(cluster), groups)
+    oracle.check(cluster, groups, result)
+
+
+@pytest.mark.parametrize("name", sorted(PLACES))
+@given(cluster=clusters, groups=group_lists(), data=st.data())
+def test_the_order_of_nodes_means_nothing(
+    name: str,
+    cluster: tuple[PlacementNode, ...],
+    groups: tuple[TaskGroup, ...],
+    data: st.DataObject,
+) -> None:
+    """The same cluster gives the same answer, twice and in any order, and is left as it was."""
+    shuffled = data.draw(st.permutations(cluster))
+    view = cluster_view(cluster)
+    free = view.free.copy()
+    first = PLACES[name](view, groups)
+    assert PLACES[name](view, groups) == first
+    assert PLACES[name](cluster_view(shuffled), groups) == first
+    assert np.array_equal(view.free, free)
+
+
+@pytest.mark.parametrize("name", sorted(PLACES))
+@given(
+    zones_of_nodes=st.lists(zones, min_size=1, max_size=6),
+    replicas=st.integers(1, 12),
+    policy=st.sampled_from(PackingPolicy),
+)
+def test_replicas_spread_evenly_over_zones_with_room(
+    name: str, zones_of_nodes: list[str], replicas: int, policy: PackingPolicy
+) -> None:
+    """With room everywhere, no zone ends with two replicas more than another."""
+    cluster = [
+        a_placement_node(number, labels={"zone": zone})
+        for number, zone in enumerate(zones_of_nodes, start=1)
+    ]
+    spec = a_service(
+        placement=Placement(spread_over=("node.labels.zone",)),
+        dray=ServiceExtensions(policy=policy),
+    )
+    result = PLACES[name](cluster_view(cluster), (a_group(spec, replicas),))
+    zone_of = dict(zip((node.node_id for node in cluster), zones_of_nodes, strict=True))
+    counts = dict.fromkeys(zones_of_nodes, 0)
+    for placed in result.placed:
+        counts[zone_of[placed.node_id]] += 1
+    assert sum(counts.values()) == replicas
+    assert max(counts.values()) - min(counts.values()) <= 1
