@@ -7,7 +7,8 @@ machine, unless the operator said otherwise.
 Why these options (each was measured): a channel pings after 5 s of silence and gives up 2 s later.
 Without `grpc.http2.ping_timeout_ms` a peer that hangs (SIGSTOP) was noticed after 62 s instead of
 about 7. A server that does not allow frequent pings answers them with GOAWAY "too many pings" after
-25 s.
+15 to 20 s; the option that allows them is spelled `min_ping_interval_without_data_ms`, although its
+constant in gRPC's source says `MIN_RECV_PING_INTERVAL` (the latter, as a name, does nothing).
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def server_options(message_bytes_max: int = MESSAGE_BYTES_MAX) -> Options:
     """Return the options of every server."""
     return [
         *_shared_options(message_bytes_max),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", RECV_PING_INTERVAL_MS),
+        ("grpc.http2.min_ping_interval_without_data_ms", RECV_PING_INTERVAL_MS),
         ("grpc.so_reuseport", 0),  # a port in use is an error, not a second listener
     ]
 

@@ -32,7 +32,7 @@ def test_both_sides_ask_and_allow_asking() -> None:
         assert options["grpc.http2.ping_timeout_ms"] == 2000
         assert options["grpc.keepalive_permit_without_calls"] == 1
         assert options["grpc.max_receive_message_length"] == MESSAGE_BYTES_MAX == 4 * 1024 * 1024
-    assert dict(server_options())["grpc.http2.min_recv_ping_interval_without_data_ms"] == 1000
+    assert dict(server_options())["grpc.http2.min_ping_interval_without_data_ms"] == 1000
     lists = dict(channel_options(LIST_MESSAGE_BYTES_MAX))
     assert lists["grpc.max_receive_message_length"] == LIST_MESSAGE_BYTES_MAX
 
