@@ -215,8 +215,7 @@ need_home() {
 }
 
 ready() {
-  local found
-  is_recent .venv/bin/python || found=$(find_python) # or say now that there is none
+  is_recent .venv/bin/python || find_python >/dev/null # or say now that there is none
   need_tools "${BASE[@]}" "$@"
   need_environment
 }

@@ -32,6 +32,9 @@ import pytest
 from blockbuster import BlockBuster, BlockingError
 
 from tests import machine
+from tests.lab.cgroups import PREFIX as LAB_CGROUP_PREFIX
+from tests.lab.errors import LabError
+from tests.lab.state import State
 
 GRACE_S: Final = 2.0  # what is ending when its test ends may still end
 ORPHAN_GRACE_S: Final = 0.5
@@ -80,12 +83,26 @@ class Guard:
 
     def _is_allowed(self, thing: machine.Thing) -> bool:
         """Return whether a new thing belongs to a longer-lived fixture, or to another run."""
-        if thing.kind == "cgroup":
-            members = machine.cgroup_processes(Path(thing.identity))
-            ours = {int(t.identity.partition(":")[0]) for t in self.processes.things()}
-            if members and not members & ours:
-                return True
+        if thing.kind == "cgroup" and not self._is_our_cgroup(Path(thing.identity)):
+            return True
         return any(rule(thing) for rule in self.exempt)
+
+    def _is_our_cgroup(self, path: Path) -> bool:
+        """Return whether a control group is of this run; others may run labs at the same time.
+
+        A lab's group is its owner's, as its record says. Whose processes are in it would say
+        nothing in a PID namespace, which shows none of those outside.
+        """
+        if not path.name.startswith(LAB_CGROUP_PREFIX):
+            return True
+        ours = {int(thing.identity.partition(":")[0]) for thing in self.processes.things()}
+        try:
+            owner = State().read(path.name.removeprefix(LAB_CGROUP_PREFIX)).owner
+        except LabError:
+            return False  # a lab that goes checks by itself that its groups are gone
+        if owner is None:
+            return bool(machine.cgroup_processes(path) & ours)
+        return owner.pid in ours | {os.getpid()}
 
 
 GUARD_KEY: Final = pytest.StashKey[Guard]()
