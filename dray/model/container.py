@@ -40,9 +40,9 @@ class PullPolicy(enum.Enum):
     ALWAYS = 2
     NEVER = 3
     REFRESH = 4
-    """Fetch again when the local copy is older than `ContainerSpec.pull_refresh_after_s` (`daily`.
+    """Fetch again when the local copy is older than `ImageOptions.pull_refresh_after_s`.
 
-    `weekly`, `every_…`).
+    Compose writes it as `daily`, `weekly` or `every_…`.
     """
 
 
@@ -87,9 +87,12 @@ class BindOptions:
 
 @dataclass(frozen=True, slots=True)
 class VolumeOptions:
-    """Options of a volume mount: `nocopy` of the image's content, and the path inside the volume.
+    """Options of a volume mount.
 
-    Labels of anonymous ones.
+    Attributes:
+        nocopy: Do not fill a new volume with the image's content.
+        subpath: Path inside the volume; empty: its root.
+        labels: Labels of an anonymous volume.
     """
 
     nocopy: bool = False
@@ -99,9 +102,12 @@ class VolumeOptions:
 
 @dataclass(frozen=True, slots=True)
 class TmpfsOptions:
-    """Options of a tmpfs mount: size in bytes (None: half the memory), file mode (None.
+    """Options of a tmpfs mount.
 
-    01777), raw mount options.
+    Attributes:
+        size_bytes: Size; None: half of the memory.
+        mode: File mode of its root; None: 0o1777.
+        options: Raw mount options.
     """
 
     size_bytes: int | None = None
@@ -139,9 +145,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class FileMount:
-    """A config or secret of the project as a file in the container (`configs`.
-
-    `secrets` of a service).
+    """A config or secret of the project as a file in the container.
 
     Attributes:
         source: The key under the project's `configs:` or `secrets:`.
@@ -189,10 +193,7 @@ class Healthcheck:
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """A command run inside the container after its start or before its stop (`post_start`.
-
-    `pre_stop`).
-    """
+    """A command run inside the container: `post_start` after its start, `pre_stop` before stop."""
 
     command: tuple[str, ...]
     user: str = ""

@@ -95,10 +95,7 @@ class SessionAffinity(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Autoscale:
-    """Bounds and target of automatic scaling.
-
-    Replicas, and the share of the CPU reservation to aim at in per cent.
-    """
+    """Bounds of automatic scaling, and the share of the CPU reservation to aim at, per cent."""
 
     replicas_min: int
     replicas_max: int

@@ -42,9 +42,9 @@ class FactVersion:
 
 @dataclass(frozen=True, slots=True, order=True)
 class FactKey:
-    """What a fact is about.
+    """What a fact is about, and whose it is.
 
-    "service:shop/web" (its endpoints on that node), "node:address", "node:faults" ….
+    Names are "service:shop/web" (its endpoints on that node), "node:address", "node:faults" ….
     """
 
     node_id: NodeId
@@ -135,9 +135,7 @@ class FactView(Protocol):
         ...
 
     def endpoints(self, service: ServiceKey) -> tuple[EndpointView, ...]:
-        """Return all known endpoints of a service, those of dead members included, by (slot.
-
-        Node id).
+        """Return all known endpoints of a service, by (slot, node id); also those of dead members.
 
         Which of them may be served is the reader's rule (DESIGN section 7), not the view's.
         """
@@ -148,9 +146,7 @@ class FactView(Protocol):
         ...
 
     def changed_since(self, sequence: int) -> frozenset[ServiceKey] | None:
-        """Return the services whose endpoints, or whose endpoints' members.
-
-        Changed after an earlier view.
+        """Return the services that changed after an earlier view: endpoints, or their members.
 
         None when that view is too old to tell: look at everything.
         """

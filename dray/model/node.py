@@ -75,10 +75,7 @@ class FaultKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault of a node.
-
-    Kind, since when (wall clock, seconds), and a sentence for people with the next step.
-    """
+    """A fault of a node: its kind, since when, and a sentence for people with the next step."""
 
     kind: FaultKind
     since_unix_s: float

@@ -1,6 +1,6 @@
-"""What must be done now? `reconcile` compares what was asked with what is assigned and reported.
+"""What must be done now?
 
-And returns a plan.
+`reconcile` compares what was asked with what is assigned and reported, and returns a plan.
 
 Guarantees, whatever the input:
 

@@ -36,9 +36,12 @@ class VolumeKey:
 
 @dataclass(frozen=True, slots=True)
 class JobVerdict:
-    """How one slot of a job ended, for good: the service revision it ran and its exit code (0.
+    """How one slot of a job ended, for good.
 
-    Completed).
+    Attributes:
+        slot: The slot.
+        service_revision: What it ran.
+        exit_code: 0: it completed.
     """
 
     slot: SlotKey
