@@ -35,6 +35,7 @@ _STAMP_LENGTH: Final = 31  # "2006-01-02T15:04:05.000000000Z " as the engine wri
 _STAMP: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z ")
 _EXEC_LOOK_MIN_S: Final = 0.01
 _EXEC_LOOK_MAX_S: Final = 1.0
+_RESIZE_PAUSES_S: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 # ---- logs ----------------------------------------------------------------------------------------
@@ -181,8 +182,16 @@ class DockerExec:
 
     async def resize(self, columns: int, rows: int) -> None:
         """Set the size of the terminal; one that has ended meanwhile has none."""
-        with contextlib.suppress(docker.errors.APIError):
-            await self._ask(lambda c: c.exec_resize(self._exec_id, height=rows, width=columns))
+        for pause_s in _RESIZE_PAUSES_S:
+            try:
+                await self._ask(lambda c: c.exec_resize(self._exec_id, height=rows, width=columns))
+            except (docker.errors.APIError, Unavailable):
+                # The engine refuses until the command runs, which is a moment after it says so.
+                if await self._ended() is not None:
+                    return
+            else:
+                return
+            await asyncio.sleep(pause_s)
 
     async def exit_code(self) -> int:
         """Return the exit status; waits for the end."""
