@@ -70,7 +70,7 @@ __all__ = ["Counts", "Identity", "SimpleCore"]
 
 SEEDS_MAX: Final = 16
 RELAYS_MAX: Final = 256  # pings on behalf of others that are unanswered; the oldest is given up
-REPLY_DATAGRAMS_MAX: Final = 8  # sent in answer to one datagram of a sync; the rest waits
+REPLY_DATAGRAMS_MAX: Final = 16  # sent in answer to one datagram of a sync; the rest waits
 FAREWELL_PEERS: Final = 8  # who is told at once that this node leaves
 SEQUENCES: Final = 2**32
 
@@ -506,7 +506,10 @@ class SimpleCore:
         room_bytes = DATAGRAM_BYTES_MAX - len(
             encode(self._tag, self._identity.sender(0), 0, Gossip())
         )
-        groups = list(islice(fill(reply.items, room_bytes), REPLY_DATAGRAMS_MAX))
+        # From another place each time, or what is beyond the limit would never have its turn.
+        first = self._rng.randrange(len(reply.items)) if reply.items else 0
+        items = reply.items[first:] + reply.items[:first]
+        groups = list(islice(fill(items, room_bytes), REPLY_DATAGRAMS_MAX))
         for group in groups:
             self._send(to, Gossip(), group)
         for message in reply.messages[: REPLY_DATAGRAMS_MAX - len(groups)]:

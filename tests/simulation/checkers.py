@@ -9,8 +9,10 @@ from __future__ import annotations
 from dray.model import Member, MemberState
 from tests.simulation.gossip_cluster import GossipCluster, node_id_of
 
-__all__ = ["after_quiet", "view_text", "watch_sizes", "watch_views"]
+__all__ = ["after_quiet", "at_rest", "view_text", "watch_sizes", "watch_views"]
 
+# A ping and an ack a second each way, helpers' work, and what looks for the dead and the seeds.
+SENDS_PER_NODE_S_MAX = 6.0
 _GONE = (MemberState.DEAD, MemberState.LEFT)
 
 
@@ -20,7 +22,7 @@ def after_quiet(cluster: GossipCluster) -> list[str]:
     running = cluster.running()
     views = {name: view_text(cluster, name) for name in running}
     for observer in running:
-        view = cluster.core(observer).view()
+        view = cluster.view(observer)
         for name in cluster.names:
             member = view.member(node_id_of(name))
             if name in running:
@@ -36,6 +38,26 @@ def after_quiet(cluster: GossipCluster) -> list[str]:
     return broken
 
 
+def at_rest(cluster: GossipCluster, duration_s: float) -> list[str]:
+    """Let time pass in a whole cluster: nothing is left to say, and traffic is steady and small."""
+    world = cluster.world
+    running = cluster.running()
+    sends_before = world.sends
+    world.run_for(duration_s)
+    broken = after_quiet(cluster)
+    for name in running if len(running) > 1 else []:  # who is alone keeps its news
+        sizes = cluster.sizes(name)
+        broken += [
+            f"{name} still has {sizes[part][0]} {part}"
+            for part in ("news", "pieces")
+            if sizes[part][0]
+        ]
+    rate = (world.sends - sends_before) / duration_s / len(running)
+    if rate > SENDS_PER_NODE_S_MAX:
+        broken.append(f"{rate:.1f} datagrams a second and node, at rest")
+    return broken
+
+
 def _living(cluster: GossipCluster, observer: str, name: str, member: Member | None) -> list[str]:
     if member is None:
         return [f"{observer} does not know living {name}"]
@@ -48,8 +70,7 @@ def _living(cluster: GossipCluster, observer: str, name: str, member: Member | N
 
 def view_text(cluster: GossipCluster, observer: str) -> list[str]:
     """Return what a node holds true of those present and their facts, the same in equal views."""
-    core = cluster.core(observer)
-    view = core.view()
+    view = cluster.view(observer)
     lines = [
         f"{member.name} {member.life}.{member.incarnation}"
         for member in view.members()
@@ -70,7 +91,7 @@ def watch_sizes(cluster: GossipCluster) -> None:
     def check(host: str) -> None:
         for name in cluster.names:
             if cluster.host(name) == host and cluster.world.machine(host) is not None:
-                for part, (size, size_max) in cluster.core(name).sizes().items():
+                for part, (size, size_max) in cluster.sizes(name).items():
                     assert size <= size_max, f"{name}: {size} {part}, {size_max} are the most"
 
     cluster.world.checks.append(check)
@@ -85,7 +106,7 @@ def watch_views(cluster: GossipCluster) -> None:
         for name in cluster.names:
             if cluster.host(name) != host or cluster.world.machine(host) is None:
                 continue
-            view = cluster.core(name).view()
+            view = cluster.view(name)
             run = (name, cluster.life(name))
             assert view.sequence >= newest.get(run, 0), f"{name}: view {view.sequence} went back"
             newest[run] = view.sequence

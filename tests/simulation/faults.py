@@ -2,7 +2,7 @@
 
 A fault names machines by address and knows nothing of what they do. `draw` makes a plan that ends:
 after its last second links are whole and good, nothing is paused, and what crashed has either been
-started again or stays dead (`dead_in`).
+started again or stays dead.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = [
     "Pause",
     "Restart",
     "Resume",
-    "dead_in",
     "draw",
     "schedule",
+    "touched",
 ]
 
 
@@ -113,15 +113,9 @@ def draw(
     return sorted(plan, key=lambda item: item[0])
 
 
-def dead_in(plan: Sequence[tuple[float, Fault]]) -> set[str]:
-    """Return who is dead once a plan is over."""
-    dead: set[str] = set()
-    for _, fault in plan:
-        if isinstance(fault, Crash):
-            dead.add(fault.address)
-        elif isinstance(fault, Restart):
-            dead.discard(fault.address)
-    return dead
+def touched(plan: Sequence[tuple[float, Fault]]) -> set[str]:
+    """Return which machines a plan crashes or pauses."""
+    return {fault.address for _, fault in plan if isinstance(fault, Crash | Pause)}
 
 
 def schedule(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import deque
 from collections.abc import Callable, Hashable
 from typing import TypeAlias
 
+from dray.model import FactView
 from dray.names import ClusterId, NodeId, id_text
 from node.gossip.core import (
     Address,
@@ -29,12 +31,13 @@ from node.gossip.parameters import Parameters
 from node.gossip.simple import Identity, SimpleCore
 from tests.simulation.world import Action, Arm, Note, Send, World
 
-__all__ = ["CLUSTER_ID", "GossipCluster", "GossipMachine", "MakeCore", "node_id_of"]
+__all__ = ["CLUSTER_ID", "PORT", "GossipCluster", "GossipMachine", "MakeCore", "node_id_of"]
 
 PORT = 7946
+EFFECTS_KEPT = 10_000
 CLUSTER_ID = ClusterId(id_text(bytes(range(16))))
 
-MakeCore: TypeAlias = Callable[[Identity, random.Random], SimpleCore]
+MakeCore: TypeAlias = Callable[[Identity, random.Random], Core]
 
 
 def node_id_of(name: str) -> NodeId:
@@ -45,12 +48,13 @@ def node_id_of(name: str) -> NodeId:
 class GossipMachine:
     """A core as a machine of a world: addresses as text, effects as actions."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, seen: Callable[[list[Effect]], None]) -> None:
         self.core = core
+        self._seen = seen
 
     def start(self, now_s: float) -> list[Action]:
         """Start the core."""
-        return _actions(self.core.start(now_s))
+        return self._actions(self.core.start(now_s))
 
     def receive(self, source: str, data: bytes, now_s: float) -> list[Action]:
         """Hand a datagram to the core."""
@@ -63,24 +67,27 @@ class GossipMachine:
 
     def command(self, event: Event, now_s: float) -> list[Action]:
         """Hand any event to the core."""
-        return _actions(self.core.handle(event, now_s))
+        return self._actions(self.core.handle(event, now_s))
 
-
-def _actions(effects: list[Effect]) -> list[Action]:
-    actions: list[Action] = []
-    for effect in effects:
-        match effect:
-            case SendDatagram():
-                actions.append(Send(effect.to.host, effect.data))
-            case ArmTimer():
-                actions.append(Arm(effect.key, effect.generation, effect.at_s))
-            case MemberChanged() | ViewChanged() | FactRefused() | OpenStream() | ProbeReach():
-                actions.append(Note(effect))
-    return actions
+    def _actions(self, effects: list[Effect]) -> list[Action]:
+        self._seen(effects)
+        actions: list[Action] = []
+        for effect in effects:
+            match effect:
+                case SendDatagram():
+                    actions.append(Send(effect.to.host, effect.data))
+                case ArmTimer():
+                    actions.append(Arm(effect.key, effect.generation, effect.at_s))
+                case MemberChanged() | ViewChanged() | FactRefused() | OpenStream() | ProbeReach():
+                    actions.append(Note(effect))
+        return actions
 
 
 class GossipCluster:
-    """Nodes of one cluster in a world, named a, b, c …; each knows the first ones as seeds."""
+    """Nodes of one cluster in a world, named a, b, c …; each knows the first one as its seed.
+
+    So the first one, restarted, knows nobody: it has to be found by those who hold it dead.
+    """
 
     def __init__(
         self, seed: int, parameters: Parameters | None = None, make: MakeCore | None = None
@@ -88,6 +95,7 @@ class GossipCluster:
         self.world = World(seed)
         self.seed = seed
         self._make = make or (lambda i, rng: SimpleCore(i, parameters or Parameters(), rng))
+        self.effects: deque[list[Effect]] = deque(maxlen=EFFECTS_KEPT)
         self._hosts: dict[str, str] = {}
         self._lives: dict[str, int] = {}
 
@@ -108,8 +116,8 @@ class GossipCluster:
         address = Address(self._hosts[name], PORT)
         identity = Identity(CLUSTER_ID, node_id_of(name), name, address, life)
         rng = random.Random(f"{self.seed}/{name}/{life}")
-        self.world.add(self._hosts[name], GossipMachine(self._make(identity, rng)))
-        seeds = tuple(Address(host, PORT) for host in list(self._hosts.values())[:2])
+        self.world.add(self._hosts[name], GossipMachine(self._make(identity, rng), self._remember))
+        seeds = tuple(Address(host, PORT) for host in list(self._hosts.values())[:1])
         self.command(name, Join(seeds))
 
     def start_at(self, host: str) -> None:
@@ -122,12 +130,25 @@ class GossipCluster:
         assert isinstance(machine, GossipMachine), f"{name} does not run"
         self.world.act(self._hosts[name], lambda now_s: machine.command(event, now_s))
 
-    def core(self, name: str) -> SimpleCore:
+    def core(self, name: str) -> Core:
         """Return the core of a node that runs."""
         machine = self.world.machine(self._hosts[name])
         assert isinstance(machine, GossipMachine), f"{name} does not run"
-        assert isinstance(machine.core, SimpleCore)
         return machine.core
+
+    def view(self, name: str) -> FactView:
+        """Return what a node that runs knows."""
+        return self.core(name).view()
+
+    def sizes(self, name: str) -> dict[str, tuple[int, int]]:
+        """Return how large the parts of a node's state are, and may become."""
+        core = self.core(name)
+        assert isinstance(core, SimpleCore)
+        return core.sizes()
+
+    def _remember(self, effects: list[Effect]) -> None:
+        if effects:
+            self.effects.append(effects)
 
     def running(self) -> list[str]:
         """Return the nodes that run."""

@@ -106,7 +106,9 @@ class World:
         self.now_s = 0.0
         self.quality = LinkQuality()
         self.steps = 0
+        self.sends = 0
         self.notes: list[tuple[float, str, object]] = []
+        self.recorded: list[bytes] | None = None  # every datagram sent, once this is a list
         self.checks: list[Callable[[str], None]] = []
         self._cuts: set[tuple[str, str]] = set()
         self._places: dict[str, _Place] = {}
@@ -251,6 +253,9 @@ class World:
         self._carry_out(address, actions)
 
     def _send(self, source: str, send: Send) -> None:
+        self.sends += 1
+        if self.recorded is not None:
+            self.recorded.append(send.data)
         quality = self.quality
         copies = 2 if self.rng.random() < quality.duplicate else 1
         for _ in range(copies):
