@@ -26,7 +26,16 @@ from node.runtime.docker_http import PIECE_BYTES_MAX, EngineSocket, EngineStream
 from node.runtime.docker_pull import Ask
 from node.runtime.docker_view import unix_ns_from_text
 
-__all__ = ["DockerExec", "open_archive", "open_exec", "open_logs", "send_archive"]
+__all__ = [
+    "DockerExec",
+    "framed_lines",
+    "open_archive",
+    "open_exec",
+    "open_logs",
+    "send_archive",
+    "terminal_lines",
+    "wanted_lines",
+]
 
 _STREAMS: Final = {1: LogStream.STDOUT, 2: LogStream.STDERR}
 _LOG_FRAME_BYTES_MAX: Final = 16 * 1024 * 1024  # drivers cut lines at 16 KiB; this bounds nonsense
@@ -59,9 +68,9 @@ async def open_logs(
         elif stream.status >= 400:
             raise await _log_error(stream)
         elif inspected["Config"]["Tty"]:
-            yield _wanted(_terminal_lines(stream), query)
+            yield wanted_lines(terminal_lines(stream), query)
         else:
-            yield _wanted(_framed_lines(stream), query)
+            yield wanted_lines(framed_lines(stream), query)
 
 
 async def _nothing() -> AsyncIterator[LogChunk]:
@@ -93,7 +102,7 @@ def _seconds_text(unix_ns: int) -> str:
     return f"{unix_ns // 1_000_000_000}.{unix_ns % 1_000_000_000:09d}"
 
 
-async def _wanted(lines: AsyncIterator[LogChunk], query: LogQuery) -> AsyncIterator[LogChunk]:
+async def wanted_lines(lines: AsyncIterator[LogChunk], query: LogQuery) -> AsyncIterator[LogChunk]:
     """Yield the lines after `since`: the engine also sends those at that very time."""
     since_ns, until_ns = query.since_unix_ns, query.until_unix_ns
     async for line in lines:
@@ -103,7 +112,7 @@ async def _wanted(lines: AsyncIterator[LogChunk], query: LogQuery) -> AsyncItera
             yield line
 
 
-async def _framed_lines(stream: EngineStream) -> AsyncIterator[LogChunk]:
+async def framed_lines(stream: EngineStream) -> AsyncIterator[LogChunk]:
     """Yield output of a container without a terminal: one frame a line, or a part of one."""
     while (head := await stream.frame_head()) is not None:
         number, length = head
@@ -114,7 +123,7 @@ async def _framed_lines(stream: EngineStream) -> AsyncIterator[LogChunk]:
             yield chunk
 
 
-async def _terminal_lines(stream: EngineStream) -> AsyncIterator[LogChunk]:
+async def terminal_lines(stream: EngineStream) -> AsyncIterator[LogChunk]:
     """Yield output of a container with a terminal: plain text without frames.
 
     A line ends with a newline, or is cut by Docker after 16 KiB: then the next part's time follows.
