@@ -14,7 +14,7 @@ import tarfile
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
-from dray.errors import InvalidRequest, NotFound, Unavailable
+from dray.errors import DeadlineExceeded, InvalidRequest, NotFound, Unavailable
 from dray.model import ImageOptions, PullPolicy
 from dray.names import ClusterId
 from node.runtime.base import (
@@ -208,7 +208,7 @@ class FakeRuntime:
             await self._engine.change()
             if self._is_closed:
                 raise Unavailable("the runtime was closed", retryable=False)
-            with contextlib.suppress(Unavailable):
+            with contextlib.suppress(Unavailable, DeadlineExceeded):
                 container = await self._find(container_id)
         return None if container is None else container.seen()
 
@@ -273,9 +273,9 @@ class FakeRuntime:
                     yield line
             if not query.follow or not container.is_running:
                 return
-            if position == len(container.log):
+            await self._reach()
+            if position == len(container.log) and container.is_running:
                 await self._engine.change()
-                await self._reach()
 
     @contextlib.asynccontextmanager
     async def exec(self, container_id: str, request: ExecRequest) -> AsyncIterator[ExecSession]:
