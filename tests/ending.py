@@ -57,17 +57,26 @@ def end_politely(child: subprocess.Popen[bytes]) -> None:
             return
 
 
-def end_all(mark: str, *, keep: set[int]) -> list[str]:
+def end_all(mark: str, *, keep: set[int], grace_s: float = 0.0) -> list[str]:
     """End every descendant of this process and every process with the mark; return their texts.
 
     Args:
         mark: The run's mark.
         keep: Processes that are still wanted, with everything below them.
+        grace_s: What ends by itself within this time is not left over.
     """
+    deadline_s = time.monotonic() + grace_s
+    while any(map(procfs.is_running, _ours(mark, keep))) and time.monotonic() < deadline_s:
+        time.sleep(LOOK_AGAIN_S)
+    return _end(_ours(mark, keep))
+
+
+def _ours(mark: str, keep: set[int]) -> set[int]:
+    """Return this run's processes, less the wanted ones and this one."""
     pids = {pid for pid, found in _marks() if found == mark} | procfs.descendants(os.getpid())
     for wanted in keep:
         pids -= procfs.descendants(wanted) | {wanted}
-    return _end(pids - {os.getpid()})
+    return pids - {os.getpid()}
 
 
 def end_stale() -> list[str]:

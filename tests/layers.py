@@ -31,6 +31,7 @@ BIN: Final = Path(sys.executable).parent
 STATIC_AT_ONCE: Final = 2
 SOURCES: Final = ("dray", "scheduler", "node", "cli", "proto", "tests", "benchmarks")
 SCRIPTS: Final = ("dev.sh", ".ci/run", ".ci/fresh")
+ENDING_GRACE_S: Final = 3.0
 MACHINE_LOCK: Final = Path("/run")  # locked itself: every user may, and no file is left over
 MACHINE_LOCK_WAIT_S: Final = 3600.0
 
@@ -209,7 +210,8 @@ class Run:
 
     def end_left_over(self) -> list[str]:
         """End what still runs although its layer has ended; return a line for each."""
-        return ending.end_all(self.mark, keep={child.pid for child in list(self.running)})
+        wanted = {child.pid for child in list(self.running)}
+        return ending.end_all(self.mark, keep=wanted, grace_s=ENDING_GRACE_S)
 
 
 def _count(outcome: Outcome, report: Path, status: int) -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "DatagramReceived",
     "Effect",
     "Event",
+    "FactRefused",
     "Join",
     "Leave",
     "MemberChanged",
@@ -39,6 +40,7 @@ __all__ = [
     "ProbeReach",
     "PublishFact",
     "ReachProbed",
+    "Rng",
     "SendDatagram",
     "StreamReceived",
     "TimerFired",
@@ -67,6 +69,18 @@ class TimerKey:
 
     kind: str
     node_id: str = ""
+
+
+class Rng(Protocol):
+    """The seeded generator that a core is given; `random.Random` is one."""
+
+    def random(self) -> float:
+        """Return a number from 0 up to, and without, 1."""
+        ...
+
+    def randrange(self, stop: int, /) -> int:
+        """Return an integer from 0 up to, and without, `stop`."""
+        ...
 
 
 # Events: what the driver tells the core.
@@ -131,7 +145,7 @@ class Leave:
 class PublishFact:
     """Command: publish a value of this node's own fact, or None to delete it.
 
-    Unchanged values cost nothing.
+    Unchanged values cost nothing. One beyond the limits gives a `FactRefused`.
     """
 
     name: str
@@ -204,16 +218,26 @@ class MemberChanged:
 
 @dataclass(frozen=True, slots=True)
 class ViewChanged:
-    """Facts changed: readers take the newer view (`Core.view`).
+    """Facts, or states of members, changed: readers take the newer view (`Core.view`).
 
-    At most one an event, the last of its effects.
+    At most one an event, the last of its effects. `keys`: the facts that changed, in order.
     """
 
     sequence: int
     keys: tuple[FactKey, ...]
 
 
-Effect: TypeAlias = SendDatagram | OpenStream | ArmTimer | ProbeReach | MemberChanged | ViewChanged
+@dataclass(frozen=True, slots=True)
+class FactRefused:
+    """A `PublishFact` was refused: `reason` names the limit. The earlier value stands."""
+
+    name: str
+    reason: str
+
+
+Effect: TypeAlias = (
+    SendDatagram | OpenStream | ArmTimer | ProbeReach | MemberChanged | FactRefused | ViewChanged
+)
 
 
 class Core(Protocol):

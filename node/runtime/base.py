@@ -337,7 +337,7 @@ class ExecRequest:
     stdin: bool = False
     privileged: bool = False
     terminal_size: tuple[int, int] | None = None
-    """Columns and rows, with a terminal."""
+    """Columns and rows, with a terminal. The command may run a moment before it is set."""
 
 
 class ExecSession(Protocol):

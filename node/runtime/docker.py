@@ -45,7 +45,7 @@ from node.runtime.base import (
 )
 from node.runtime.docker_calls import EngineCalls, create_container, image_of
 from node.runtime.docker_errors import one_line, refused
-from node.runtime.docker_events import EventHub, Listener
+from node.runtime.docker_events import EventHub
 from node.runtime.docker_http import EngineSocket, EngineStream
 from node.runtime.docker_pull import SILENCE_MAX_S, Puller
 from node.runtime.docker_streams import open_archive, open_exec, open_logs, send_archive
@@ -57,6 +57,7 @@ from node.runtime.docker_view import (
     unix_ns_from_text,
     usage_from_stats,
 )
+from node.runtime.listener import Listener
 from node.runtime.spec import (
     LABEL_CLUSTER_ID,
     create_body,

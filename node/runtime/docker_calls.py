@@ -8,6 +8,7 @@ that the engine is busy or does not answer.
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,11 @@ from typing import Final, TypeVar
 
 import docker
 import requests.exceptions
+from docker.transport.unixconn import (
+    UnixHTTPAdapter,
+    UnixHTTPConnection,
+    UnixHTTPConnectionPool,
+)
 
 from dray.errors import DeadlineExceeded, FailedPrecondition, PeerMisbehaved, Unavailable
 from node.runtime.docker_view import Answer
@@ -27,6 +33,41 @@ CALLS_MAX: Final = 16  # twice what keeps a small machine's engine busy with sta
 API_NEWEST: Final[ApiVersion] = (1, 48)  # the newest one whose answers this code was written for
 
 T = TypeVar("T")
+
+
+class _Connection(UnixHTTPConnection):
+    """A connection that closes its socket when nobody listens; the SDK's leaves that to chance."""
+
+    def connect(self) -> None:
+        connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connected.settimeout(self.timeout)
+            connected.connect(self.unix_socket)
+        except OSError:
+            connected.close()
+            raise
+        self.sock = connected
+
+
+class _Pool(UnixHTTPConnectionPool):
+    # The stubs of the two libraries disagree about the type of a timeout.
+    def _new_conn(self) -> _Connection:  # type: ignore[override]
+        return _Connection(self.base_url, self.socket_path)
+
+
+class _OneSocket(UnixHTTPAdapter):
+    """Keeps one pool of connections; the SDK's keeps one for each of the last 25 addresses."""
+
+    def __init__(self, socket_url: str, *, max_pool_size: int) -> None:
+        super().__init__(socket_url, max_pool_size=max_pool_size)
+        self._pool = _Pool(socket_url, self.socket_path, maxsize=max_pool_size)
+
+    def get_connection(self, url: bytes | str, proxies: object = None) -> UnixHTTPConnectionPool:
+        return self._pool
+
+    def close(self) -> None:
+        super().close()
+        self._pool.close()
 
 
 class EngineCalls:
@@ -105,7 +146,9 @@ class EngineCalls:
         client = docker.APIClient(
             base_url=f"unix://{self._path}",
             version=f"{version[0]}.{version[1]}",
-            max_pool_size=CALLS_MAX,
+        )
+        client.mount(
+            client.base_url, _OneSocket(f"http+unix://{self._path}", max_pool_size=CALLS_MAX)
         )
         client.trust_env = False  # no proxies and no .netrc on the way to a local socket
         # requests takes the pair; the stubs know only one number for both.
@@ -125,8 +168,12 @@ class EngineCalls:
                 self._client.close()
             loop.call_soon_threadsafe(ended.set)
 
-        threading.Thread(target=end, name="docker-close").start()
+        thread = threading.Thread(target=end, name="docker-close")
+        thread.start()
         await ended.wait()
+        # It has nothing left to do, and no event tells a thread's very end.
+        while thread.is_alive():  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 def image_of(client: docker.APIClient, reference: str) -> Answer:

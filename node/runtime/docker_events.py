@@ -1,8 +1,7 @@
 """How do many waiters share the engine's one stream of events?
 
 The hub keeps one `GET /events` open while anybody listens. A lost connection is tried again with
-growing pauses; every listener then gets RECONNECTED. A listener that does not keep up loses its
-backlog and gets RECONNECTED in its place.
+growing pauses; every listener then gets RECONNECTED.
 """
 
 from __future__ import annotations
@@ -10,68 +9,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from dray.errors import DeadlineExceeded, PeerMisbehaved, Unavailable
-from node.runtime.base import RuntimeEvent, RuntimeEventKind
+from node.runtime.base import RuntimeEvent
 from node.runtime.docker_http import EngineStream
 from node.runtime.docker_view import event_from_json
+from node.runtime.listener import RECONNECTED, Listener
 
-__all__ = ["BACKLOG_EVENTS_MAX", "EventHub", "Listener"]
+__all__ = ["EventHub"]
 
-BACKLOG_EVENTS_MAX: Final = 4096  # some events for each of 508 containers
 PAUSE_MIN_S: Final = 0.05
 PAUSE_MAX_S: Final = 2.0
 STREAM_LOST: Final = (Unavailable, DeadlineExceeded, PeerMisbehaved)
 
-_RECONNECTED: Final = RuntimeEvent(RuntimeEventKind.RECONNECTED, "", None, 0.0)
-
 Connect = Callable[[], contextlib.AbstractAsyncContextManager[EngineStream]]
-
-
-class Listener:
-    """What one listener has not taken yet."""
-
-    def __init__(self, container_id: str) -> None:
-        self._container_id = container_id
-        self._backlog: deque[RuntimeEvent] = deque()
-        self._is_news = asyncio.Event()
-        self._is_ended = False
-        self._error: BaseException | None = None
-
-    def put(self, event: RuntimeEvent) -> None:
-        """Add an event if it concerns this listener."""
-        if event.container_id not in ("", self._container_id) and self._container_id:
-            return
-        if len(self._backlog) >= BACKLOG_EVENTS_MAX:
-            self._backlog.clear()
-            event = _RECONNECTED
-        self._backlog.append(event)
-        self._is_news.set()
-
-    def end(self, error: BaseException | None = None) -> None:
-        """Say that nothing will come any more, because of a bug if there is an error."""
-        self._is_ended = True
-        self._error = error
-        self._is_news.set()
-
-    async def next(self) -> RuntimeEvent | None:
-        """Wait for the next event and return it, or None at the end."""
-        while not self._backlog:
-            if self._error is not None:
-                raise self._error
-            if self._is_ended:
-                return None
-            self._is_news.clear()
-            await self._is_news.wait()
-        return self._backlog.popleft()
-
-    async def __aiter__(self) -> AsyncIterator[RuntimeEvent]:
-        """Yield events until the end."""
-        while (event := await self.next()) is not None:
-            yield event
 
 
 class EventHub:
@@ -142,7 +95,7 @@ class EventHub:
             try:
                 async with self._connect() as stream:
                     pause_s = PAUSE_MIN_S
-                    self._put(_RECONNECTED)
+                    self._put(RECONNECTED)
                     await self._read(stream)
             except STREAM_LOST:
                 pass

@@ -26,7 +26,16 @@ from node.runtime.docker_http import PIECE_BYTES_MAX, EngineSocket, EngineStream
 from node.runtime.docker_pull import Ask
 from node.runtime.docker_view import unix_ns_from_text
 
-__all__ = ["DockerExec", "open_archive", "open_exec", "open_logs", "send_archive"]
+__all__ = [
+    "DockerExec",
+    "framed_lines",
+    "open_archive",
+    "open_exec",
+    "open_logs",
+    "send_archive",
+    "terminal_lines",
+    "wanted_lines",
+]
 
 _STREAMS: Final = {1: LogStream.STDOUT, 2: LogStream.STDERR}
 _LOG_FRAME_BYTES_MAX: Final = 16 * 1024 * 1024  # drivers cut lines at 16 KiB; this bounds nonsense
@@ -35,6 +44,7 @@ _STAMP_LENGTH: Final = 31  # "2006-01-02T15:04:05.000000000Z " as the engine wri
 _STAMP: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z ")
 _EXEC_LOOK_MIN_S: Final = 0.01
 _EXEC_LOOK_MAX_S: Final = 1.0
+_RESIZE_PAUSES_S: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 # ---- logs ----------------------------------------------------------------------------------------
@@ -58,9 +68,9 @@ async def open_logs(
         elif stream.status >= 400:
             raise await _log_error(stream)
         elif inspected["Config"]["Tty"]:
-            yield _wanted(_terminal_lines(stream), query)
+            yield wanted_lines(terminal_lines(stream), query)
         else:
-            yield _wanted(_framed_lines(stream), query)
+            yield wanted_lines(framed_lines(stream), query)
 
 
 async def _nothing() -> AsyncIterator[LogChunk]:
@@ -92,7 +102,7 @@ def _seconds_text(unix_ns: int) -> str:
     return f"{unix_ns // 1_000_000_000}.{unix_ns % 1_000_000_000:09d}"
 
 
-async def _wanted(lines: AsyncIterator[LogChunk], query: LogQuery) -> AsyncIterator[LogChunk]:
+async def wanted_lines(lines: AsyncIterator[LogChunk], query: LogQuery) -> AsyncIterator[LogChunk]:
     """Yield the lines after `since`: the engine also sends those at that very time."""
     since_ns, until_ns = query.since_unix_ns, query.until_unix_ns
     async for line in lines:
@@ -102,7 +112,7 @@ async def _wanted(lines: AsyncIterator[LogChunk], query: LogQuery) -> AsyncItera
             yield line
 
 
-async def _framed_lines(stream: EngineStream) -> AsyncIterator[LogChunk]:
+async def framed_lines(stream: EngineStream) -> AsyncIterator[LogChunk]:
     """Yield output of a container without a terminal: one frame a line, or a part of one."""
     while (head := await stream.frame_head()) is not None:
         number, length = head
@@ -113,7 +123,7 @@ async def _framed_lines(stream: EngineStream) -> AsyncIterator[LogChunk]:
             yield chunk
 
 
-async def _terminal_lines(stream: EngineStream) -> AsyncIterator[LogChunk]:
+async def terminal_lines(stream: EngineStream) -> AsyncIterator[LogChunk]:
     """Yield output of a container with a terminal: plain text without frames.
 
     A line ends with a newline, or is cut by Docker after 16 KiB: then the next part's time follows.
@@ -181,8 +191,16 @@ class DockerExec:
 
     async def resize(self, columns: int, rows: int) -> None:
         """Set the size of the terminal; one that has ended meanwhile has none."""
-        with contextlib.suppress(docker.errors.APIError):
-            await self._ask(lambda c: c.exec_resize(self._exec_id, height=rows, width=columns))
+        for pause_s in _RESIZE_PAUSES_S:
+            try:
+                await self._ask(lambda c: c.exec_resize(self._exec_id, height=rows, width=columns))
+            except (docker.errors.APIError, Unavailable):
+                # The engine refuses until the command runs, which is a moment after it says so.
+                if await self._ended() is not None:
+                    return
+            else:
+                return
+            await asyncio.sleep(pause_s)
 
     async def exit_code(self) -> int:
         """Return the exit status; waits for the end."""

@@ -77,6 +77,11 @@ HONOURED_ELSEWHERE: Final[Mapping[str, str]] = MappingProxyType(
         "image.pull_refresh_after_s": "Runtime.pull",
         "post_start": "the node runs them through Runtime.exec",
         "pre_stop": "the node runs them through Runtime.exec",
+        **{
+            f"{kind}.{field}": "the node writes the file with them"
+            for kind in ("configs", "secrets")
+            for field in ("uid", "gid", "mode")
+        },
     }
 )
 """Fields of `ContainerSpec` that the create call has no part in, and who honours them."""

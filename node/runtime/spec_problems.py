@@ -128,7 +128,7 @@ def _mount_problems(mount: Mount, api: ApiVersion) -> Iterator[str]:
     }
     for other, value in options.items():
         if value is not None and other is not kind:
-            yield f"it has options of a {other.name.lower()} mount"
+            yield f"it has {other.name.lower()} options"
     match kind:
         case MountKind.BIND:
             yield from _bind_problems(mount, api)

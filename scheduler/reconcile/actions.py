@@ -69,6 +69,12 @@ class StopTask:
 class MoveTask:
     """Replace a slot's task by a new one, on the same node or elsewhere.
 
+    How far it is carried out at once is the executor's choice; the next plan continues from there.
+    STOP_FIRST: the old one is told to stop, and the new one is made when that end was reported (by
+    a later plan), or waits for it on its node. START_FIRST: the new one is made, and the old one is
+    told to stop when the new one runs (by a later plan). Of a task on a node that is down nothing
+    is awaited: it leaves its assignment in the commit that adds the new one.
+
     Attributes:
         slot: The slot.
         old_task_id: The task that ends.
@@ -76,7 +82,7 @@ class MoveTask:
         task_id: Id of the task to be made.
         service_revision: What the new one runs.
         reason: Why.
-        order: Whether the old one ends first. Of a task on a node that is down nothing is awaited.
+        order: Whether the old one ends first.
         pinned_to: The only node that will do, or None.
     """
 
@@ -92,9 +98,9 @@ class MoveTask:
 
 @dataclass(frozen=True, slots=True)
 class ForgetTask:
-    """Take a task out of its node's assignment.
+    """Take a task out of its node's assignment: its end was reported, or its node is down.
 
-    Its end was reported, or its node is gone for good.
+    A node that returns ends what it runs and is not assigned.
     """
 
     slot: SlotKey

@@ -1,7 +1,4 @@
-"""What do nodes report? Observed state as the leader holds it in memory.
-
-What is absent is *unknown*.
-"""
+"""What do nodes report? Observed state in the leader's memory; what is absent is *unknown*."""
 
 from __future__ import annotations
 

@@ -1,17 +1,20 @@
-"""What must be done now?
-
-`reconcile` compares what was asked with what is assigned and reported, and returns a plan.
+"""What must be done now? `reconcile` compares what was asked with what is assigned and reported.
 
 Guarantees, whatever the input:
 
 - Pure: the same arguments give the same plan; new ids come from `ids`, time from `now_unix_s`.
-- Unknown is not dead: nothing is created, moved or ended because a node or task is unknown.
+- Unknown is not dead: nothing is created, moved or forgotten because a node or task is unknown.
 - Level-triggered: the plan depends on state alone, never on what happened before. A partly
   committed plan is ordinary input.
-- Idempotent: once a plan was carried out and reported, the next plan is empty.
+- Idempotent: once a plan was carried out, the next one is empty until something is asked or
+  reported. Once the ends of what it stopped were reported, they are forgotten; then it stays empty.
+- One task a slot: of several the newest revision on a node that is not down is kept, then the
+  higher (epoch, task id). With STOP_FIRST a slot's next task waits for the reported end of the last
+  one; with START_FIRST the last one is kept until the next one runs.
 
 This is the smallest useful version: replicated services, scaling, removal, new revisions all at
-once, and nodes that are down.
+once, and nodes that are down. Services that ask for more (other modes, singletons, volumes that
+pin, automatic scaling) are left alone with a note rather than run as if they had not asked.
 """
 
 from __future__ import annotations
@@ -21,12 +24,18 @@ from dataclasses import dataclass
 
 from dray.model import (
     TERMINAL_ATTEMPT_STATES,
+    AttemptState,
+    Availability,
+    Health,
+    MountKind,
     NodeCondition,
     ServiceKey,
     ServiceModeKind,
     ServiceRecord,
+    ServiceSpec,
     SlotKey,
     TaskAssignment,
+    UpdateOrder,
 )
 from dray.names import IdFactory, NodeId, TaskId
 from scheduler.reconcile.actions import (
@@ -43,6 +52,8 @@ from scheduler.reconcile.observed import Observed
 from scheduler.store.snapshot import Snapshot
 
 __all__ = ["reconcile"]
+
+_PINNING_MOUNTS = frozenset({MountKind.VOLUME, MountKind.BIND, MountKind.CLUSTER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,35 +74,38 @@ def reconcile(snapshot: Snapshot, observed: Observed, now_unix_s: float, ids: Id
         ids: Where ids of new tasks come from.
 
     Returns:
-        Stops and removals before creations; within each, by slot. `notes` name what this version
-        leaves alone.
+        Stops and removals before creations and moves; within each, by slot. `notes` name what this
+        version leaves alone.
     """
     del now_unix_s  # nothing depends on time until delays and back-off do
     held = _held_by_slot(snapshot)
+    left_alone: set[ServiceKey] = set()
     endings: list[Action] = []
     beginnings: list[Action] = []
-    notes: list[Note] = []
+    notes = _drain_notes(snapshot)
     for service_key in sorted(snapshot.services):
         record = snapshot.services[service_key]
-        if record.spec.mode.kind is not ServiceModeKind.REPLICATED:
-            notes.append(_unsupported(service_key, record))
+        if asked := _not_yet(record.spec):
+            left_alone.add(service_key)
+            notes.append(_left_alone(service_key, asked))
             continue
         for number in range(1, record.spec.mode.replicas + 1):
             slot = SlotKey(service_key.project, service_key.service, number)
             ends, begins = _plan_slot(slot, record, held.pop(slot, []), observed, ids)
             endings += ends
             beginnings += begins
-    for slot in sorted(held):
-        record_or_none = snapshot.services.get(slot.service_key)
-        if record_or_none and record_or_none.spec.mode.kind is not ServiceModeKind.REPLICATED:
+    for slot, items in held.items():
+        if slot.service_key in left_alone:
             continue
-        reason = ActionReason.SCALED_DOWN if record_or_none else ActionReason.SERVICE_REMOVED
-        endings += [end for item in held[slot] if (end := _end(item, observed, reason))]
+        is_asked = slot.service_key in snapshot.services
+        reason = ActionReason.SCALED_DOWN if is_asked else ActionReason.SERVICE_REMOVED
+        endings += _end_all(items, observed, reason)
+    endings.sort(key=lambda action: action.slot)
     return Plan(snapshot.revision, (*endings, *beginnings), tuple(notes))
 
 
 def _held_by_slot(snapshot: Snapshot) -> dict[SlotKey, list[_Held]]:
-    """Return the tasks of every slot, newest (epoch, task id) first."""
+    """Return the tasks of every slot, highest (epoch, task id) first."""
     held: dict[SlotKey, list[_Held]] = defaultdict(list)
     for node_id in sorted(snapshot.assignments):
         for task in snapshot.assignments[node_id].tasks:
@@ -109,62 +123,147 @@ def _plan_slot(
     ids: IdFactory,
 ) -> tuple[list[Action], list[Action]]:
     """Return what ends and what begins so that one slot has one task of the newest revision."""
-    ends: list[Action] = []
-    keep: _Held | None = None
-    for item in items:
-        if item.task.stop:
-            ends += [end] if (end := _end(item, observed, ActionReason.ENDED)) else []
-        elif keep is None:
-            keep = item
-        elif end := _end(item, observed, ActionReason.DUPLICATE):
-            ends.append(end)
-    if keep is None:
-        task_id = TaskId(ids.new())
-        return ends, [CreateTask(slot, task_id, record.revision, ActionReason.NEW_SLOT)]
+    stopping = [item for item in items if item.task.stop]
+    live = [item for item in items if not item.task.stop]
+    ends = _end_all(stopping, observed, ActionReason.ENDED)
+    if not live:
+        return ends, _create(slot, record, stopping, observed, ids)
+    live.sort(key=lambda item: _worth(item, record, observed), reverse=True)  # stable
+    keep, *others = live
+    standby = _standby(keep, others, record, observed)
+    for item in others:
+        if item is not standby:
+            reason = _reason_to_move(item, record, observed) or ActionReason.DUPLICATE
+            ends += _end_all([item], observed, reason)
+    return ends, _move(keep, record, observed, ids)
+
+
+def _worth(item: _Held, record: ServiceRecord, observed: Observed) -> tuple[bool, bool]:
+    """Return what is compared before (epoch, task id): a task that need not be replaced wins.
+
+    Ids within an epoch do not tell which of two tasks is the newer one, revisions do.
+    """
+    is_current = item.task.service_revision == record.revision
+    return (not _is_down(item, observed), is_current)
+
+
+def _standby(
+    keep: _Held, others: list[_Held], record: ServiceRecord, observed: Observed
+) -> _Held | None:
+    """Return the older task that serves until the new one runs, or None. At most one does."""
+    if record.spec.update.order is not UpdateOrder.START_FIRST or _serves(keep, observed):
+        return None
+    candidates = [item for item in others if not _is_down(item, observed)]
+    return max(candidates, key=lambda item: _serves(item, observed), default=None)
+
+
+def _create(
+    slot: SlotKey,
+    record: ServiceRecord,
+    stopping: list[_Held],
+    observed: Observed,
+    ids: IdFactory,
+) -> list[Action]:
+    """Return the task that a slot without a live one gets, once its order of update allows it."""
+    waits = record.spec.update.order is UpdateOrder.STOP_FIRST
+    if waits and not all(_has_ended(item, observed) for item in stopping):
+        return []
+    reason = ActionReason.NEW_SLOT
+    if stopping:
+        reason = _reason_to_move(stopping[0], record, observed) or ActionReason.ENDED
+    return [CreateTask(slot, TaskId(ids.new()), record.revision, reason)]
+
+
+def _move(keep: _Held, record: ServiceRecord, observed: Observed, ids: IdFactory) -> list[Action]:
+    """Return the replacement of a slot's one live task, if there is a reason for it."""
     reason = _reason_to_move(keep, record, observed)
     if reason is None:
-        return ends, []
-    move = MoveTask(
-        slot,
-        keep.task.task_id,
-        keep.node_id,
-        TaskId(ids.new()),
-        record.revision,
-        reason,
-        record.spec.update.order,
-    )
-    return ends, [move]
+        return []
+    task = keep.task
+    new_id = TaskId(ids.new())
+    order = record.spec.update.order
+    return [MoveTask(task.slot, task.task_id, keep.node_id, new_id, record.revision, reason, order)]
 
 
 def _reason_to_move(item: _Held, record: ServiceRecord, observed: Observed) -> ActionReason | None:
     """Return why the task must be replaced, or None. An unknown node is no reason."""
-    node = observed.nodes.get(item.node_id)
-    if node is not None and node.condition is NodeCondition.DOWN:
+    if _is_down(item, observed):
         return ActionReason.NODE_DOWN
     if item.task.service_revision != record.revision:
         return ActionReason.NEW_REVISION
     return None
 
 
-def _end(item: _Held, observed: Observed, reason: ActionReason) -> Action | None:
-    """Return what brings a task nearer to its end.
+def _end_all(items: list[_Held], observed: Observed, reason: ActionReason) -> list[Action]:
+    """Return what brings tasks nearer to their end.
 
-    Forget it if it has ended, tell it to stop, or wait.
+    Forget what has ended or is on a node that is down (it stops what it finds unassigned when it
+    returns), tell the others to stop once, then wait.
     """
-    attempt = observed.attempts.get(item.task.task_id)
+    ends: list[Action] = []
+    for item in items:
+        task = item.task
+        if _has_ended(item, observed):
+            ends.append(ForgetTask(task.slot, task.task_id, item.node_id, reason))
+        elif not task.stop:
+            ends.append(StopTask(task.slot, task.task_id, item.node_id, reason))
+    return ends
+
+
+def _is_down(item: _Held, observed: Observed) -> bool:
     node = observed.nodes.get(item.node_id)
-    ended = attempt is not None and attempt.state in TERMINAL_ATTEMPT_STATES
-    node_down = node is not None and node.condition is NodeCondition.DOWN
-    if item.task.stop and (ended or node_down):
-        return ForgetTask(item.task.slot, item.task.task_id, item.node_id, ActionReason.ENDED)
-    if item.task.stop:
-        return None
-    return StopTask(item.task.slot, item.task.task_id, item.node_id, reason)
+    return node is not None and node.condition is NodeCondition.DOWN
 
 
-def _unsupported(service_key: ServiceKey, record: ServiceRecord) -> Note:
-    kind = record.spec.mode.kind.name.lower().replace("_", " ")
+def _has_ended(item: _Held, observed: Observed) -> bool:
+    """Return whether nothing of the task runs or will, as far as anybody can say.
+
+    False when that is unknown, and while its node is about to restart it.
+    """
+    if _is_down(item, observed):
+        return True
+    attempt = observed.attempts.get(item.task.task_id)
+    if attempt is None or attempt.next_attempt_unix_s > 0:
+        return False
+    return attempt.state in TERMINAL_ATTEMPT_STATES
+
+
+def _serves(item: _Held, observed: Observed) -> bool:
+    """Return whether the task was reported to run and be healthy; False when that is unknown."""
+    attempt = observed.attempts.get(item.task.task_id)
+    if attempt is None or _is_down(item, observed):
+        return False
+    is_well = attempt.health in (Health.NONE, Health.HEALTHY)
+    return attempt.state is AttemptState.RUNNING and is_well
+
+
+def _not_yet(spec: ServiceSpec) -> str:
+    """Return what the service asks for and this version cannot plan, in words, or ""."""
+    if spec.mode.kind is not ServiceModeKind.REPLICATED:
+        return f"{spec.mode.kind.name.lower().replace('_', ' ')} services"
+    if spec.dray.singleton:
+        return "singletons"
+    if spec.dray.autoscale is not None:
+        return "automatic scaling"
+    mounts = spec.task.container.mounts
+    if any(mount.kind in _PINNING_MOUNTS and mount.source for mount in mounts):
+        return "volumes and bind mounts"
+    return ""
+
+
+def _left_alone(service_key: ServiceKey, asked: str) -> Note:
     return Note(
         f"{service_key.project}/{service_key.service}",
-        f"{kind} services are not planned yet; its tasks are left alone",
+        f"cannot plan {asked} yet; its tasks are left alone",
     )
+
+
+def _drain_notes(snapshot: Snapshot) -> list[Note]:
+    """Return a note for each node that is to be drained and still has tasks."""
+    return [
+        Note(f"node {snapshot.nodes[node_id].name}", "cannot plan drains yet; its tasks stay")
+        for node_id in sorted(snapshot.nodes)
+        if snapshot.nodes[node_id].availability is Availability.DRAIN
+        and node_id in snapshot.assignments
+        and snapshot.assignments[node_id].tasks
+    ]

@@ -31,7 +31,7 @@ HOSTS: Final = [
         ("quay", "io"),
     )
 ]
-FOREIGN_PATH: Final = re.compile(r"(?<![\w.])/(?:work|root|home/[a-z][\w-]*|Users)/[\w.]")
+FOREIGN_PATH: Final = re.compile(r"(?<![\w.])/(?:work/|root/\.|home/[a-z][\w-]*/|Users/)")
 UNFINISHED: Final = re.compile(r"\b(?:" + "|".join(["TO" + "DO", "FIX" + "ME", "X" * 3]) + r")\b")
 LINE_EXEMPT: Final = "requirements.lock"
 

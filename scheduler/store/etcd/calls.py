@@ -14,17 +14,20 @@ import enum
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
+from dray.addresses import HostPort
 from dray.errors import AmbiguousWrite, DeadlineExceeded, DrayError, Unavailable
+from dray.log import Logger
+from dray.retry import Backoff
+from dray.tls import Tls, client_channel
 from scheduler.store.etcd.errors import Verdict, refusal, verdict
 
 __all__ = [
     "ANSWER_BYTES_MAX",
-    "ChannelFactory",
     "Effect",
     "Endpoint",
     "Endpoints",
@@ -40,19 +43,9 @@ Q = TypeVar("Q", bound=Message)
 A = TypeVar("A", bound=Message)
 T = TypeVar("T")
 
-Options: TypeAlias = tuple[tuple[str, int], ...]
-ChannelFactory: TypeAlias = Callable[[str, Options], grpc.aio.Channel]
-
 # The largest answer is that to a conflict: 128 compared keys of at most 1.5 MiB each.
 ANSWER_BYTES_MAX: Final = 256 * 1_048_576
-_OPTIONS: Final[Options] = (
-    ("grpc.max_receive_message_length", ANSWER_BYTES_MAX),
-    ("grpc.use_local_subchannel_pool", 1),  # no connection shared with another client's fate
-    # gRPC's own defaults wait up to 120 s before they look at a server again.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.min_reconnect_backoff_ms", 2_000),  # in truth the limit of one attempt to connect
-)
+_PAUSE: Final = Backoff(first_s=0.05, max_s=1.0)
 # A server without a leader turns us away at once instead of letting us wait.
 _METADATA: Final = (("hasleader", "true"),)
 _READY: Final = grpc.ChannelConnectivity.READY
@@ -72,21 +65,18 @@ class EtcdLimits:
             sooner; too short gives up on a busy one. Writes are not repeated, so they may use all
             of `call_s`.
         connect_s: To reach a server.
-        pause_min_s: After every server has failed once.
-        pause_max_s: Between later rounds; pauses double up to it.
+        pause: After every server has failed once, and again after each further round.
     """
 
     call_s: float = 7.0
     attempt_s: float = 2.0
     connect_s: float = 2.0
-    pause_min_s: float = 0.05
-    pause_max_s: float = 1.0
+    pause: Backoff = _PAUSE
 
     def __post_init__(self) -> None:
         """Check that the limits fit into one another."""
         assert 0 < self.attempt_s <= self.call_s
         assert 0 < self.connect_s <= self.call_s
-        assert 0 < self.pause_min_s <= self.pause_max_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +109,7 @@ class Lost(Exception):
     """An attempt failed, and its request may have been carried out."""
 
 
-def failure_of(err: grpc.aio.AioRpcError, address: str) -> NotDone | Lost | DrayError:
+def failure_of(err: grpc.aio.AioRpcError, address: HostPort) -> NotDone | Lost | DrayError:
     """Return what a failed attempt at a server is: raise it from `err`."""
     details = err.details() or ""
     match verdict(err.code(), details):
@@ -135,10 +125,10 @@ class Endpoint:
     """One server: its address and the channel to it.
 
     Attributes:
-        address: "host:port".
+        address: Where it is.
     """
 
-    def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
+    def __init__(self, address: HostPort, channel: grpc.aio.Channel) -> None:
         self.address = address
         self._channel = channel
 
@@ -202,21 +192,31 @@ class Endpoints:
 
     Attributes:
         limits: How long to wait.
+        log: Told of trouble that is being mended.
         all: One for each address.
     """
 
     def __init__(
         self,
-        addresses: Sequence[str],
-        channel: ChannelFactory,
+        addresses: Sequence[HostPort],
+        tls: Tls | None,
         *,
+        insecure: bool,
         rng: random.Random,
         limits: EtcdLimits,
+        log: Logger,
     ) -> None:
         assert addresses, "etcd needs at least one address"
         self.limits = limits
+        self.log = log
         self._closed = asyncio.Event()
-        self.all: Final = tuple(Endpoint(each, channel(each, _OPTIONS)) for each in addresses)
+        self.all: Final = tuple(
+            Endpoint(
+                address,
+                client_channel(address, tls, insecure=insecure, message_bytes_max=ANSWER_BYTES_MAX),
+            )
+            for address in addresses
+        )
         self._rng = rng
         self._current = 0
 
@@ -240,8 +240,7 @@ class Endpoints:
         rounds, within = divmod(failures, len(self.all))
         if within or not rounds:
             return 0.0
-        most_s = min(self.limits.pause_max_s, self.limits.pause_min_s * 2.0 ** min(rounds - 1, 16))
-        return most_s * self._rng.uniform(0.5, 1.0)
+        return self.limits.pause.delay_s(rounds, self._rng)
 
     async def pause(self, pause_s: float) -> None:
         """Wait; `close` ends it."""

@@ -22,7 +22,7 @@ from dray.errors import (
 )
 from scheduler.store.base import Compacted, LeaseLost
 
-__all__ = ["Verdict", "is_too_large_answer", "refusal", "verdict"]
+__all__ = ["Verdict", "refusal", "verdict"]
 
 
 class Verdict(enum.Enum):
@@ -50,7 +50,6 @@ _LOST_CODES: Final = frozenset(
         grpc.StatusCode.DATA_LOSS,
     }
 )
-_TOO_LARGE_ANSWER: Final = "larger than max"  # gRPC's own, about what it received
 _NO_SPACE: Final = "database space exceeded"
 _NO_SPACE_HINT: Final = (
     "compact, then run `etcdctl defrag` on every member and `etcdctl alarm disarm`"
@@ -62,11 +61,6 @@ def verdict(code: grpc.StatusCode, details: str) -> Verdict:
     if any(text in details for text in _NOT_DONE_TEXTS):
         return Verdict.NOT_DONE
     return Verdict.LOST if code in _LOST_CODES else Verdict.REFUSED
-
-
-def is_too_large_answer(code: grpc.StatusCode, details: str) -> bool:
-    """Return whether an answer came that is above this client's limit."""
-    return code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE_ANSWER in details
 
 
 def refusal(code: grpc.StatusCode, details: str) -> DrayError:

@@ -14,8 +14,11 @@ from typing import Final
 
 import grpc
 
+from dray.addresses import HostPort
 from dray.errors import InvalidRequest, PeerMisbehaved, ResourceExhausted
+from dray.log import Logger, get_logger
 from dray.model import StoreRevision
+from dray.tls import Tls
 from scheduler.store.base import (
     Committed,
     Compacted,
@@ -30,7 +33,6 @@ from scheduler.store.base import (
     Txn,
 )
 from scheduler.store.etcd.calls import (
-    ChannelFactory,
     Effect,
     Endpoint,
     Endpoints,
@@ -83,22 +85,31 @@ class EtcdStore:
 
     def __init__(
         self,
-        addresses: Sequence[str],
-        channel: ChannelFactory,
+        addresses: Sequence[HostPort],
+        tls: Tls | None,
         *,
+        insecure: bool = False,
         rng: random.Random | None = None,
         limits: EtcdLimits | None = None,
+        log: Logger | None = None,
     ) -> None:
         """Make a client; nothing is sent before the first call. Needs a running event loop.
 
         Args:
-            addresses: "host:port" of every server; the first is preferred until it fails.
-            channel: Makes a channel to an address, with the options given added to its own.
+            addresses: Of every server; the first is preferred until it fails.
+            tls: Certificates, or None for plain text.
+            insecure: Allow plain text beyond this machine.
             rng: Spreads pauses between retries.
             limits: How long to wait.
+            log: Told of trouble that is being mended.
         """
         self._endpoints = Endpoints(
-            addresses, channel, rng=rng or random.Random(), limits=limits or EtcdLimits()
+            addresses,
+            tls,
+            insecure=insecure,
+            rng=rng or random.Random(),
+            limits=limits or EtcdLimits(),
+            log=log or get_logger("store"),
         )
         self._watches: set[EtcdWatch] = set()
 
@@ -152,7 +163,7 @@ class EtcdStore:
             yield watch
         finally:
             self._watches.discard(watch)
-            await watch.end()
+            watch.end()
 
     async def _revision(self) -> StoreRevision:
         request = pb.RangeRequest(key=b"\0", count_only=True)
@@ -220,14 +231,17 @@ class EtcdStore:
             await endpoint.connected(limits.connect_s)
             answer = await endpoint.unary(_STATUS, pb.StatusRequest(), limits.attempt_s)
         except NotDone as err:
-            return StoreMember(endpoint.address, healthy=False, problem=str(err)), StoreRevision(0)
+            return _silent(endpoint, str(err))
         except grpc.aio.AioRpcError as err:
-            problem = str(failure_of(err, endpoint.address))
-            return StoreMember(endpoint.address, healthy=False, problem=problem), StoreRevision(0)
-        return member_of(endpoint.address, answer), StoreRevision(answer.header.revision)
+            return _silent(endpoint, str(failure_of(err, endpoint.address)))
+        return member_of(str(endpoint.address), answer), StoreRevision(answer.header.revision)
 
     async def close(self) -> None:
         """End all watches and connections. Calling it twice is harmless."""
         await self._endpoints.close()
         for watch in tuple(self._watches):
-            await watch.end()
+            watch.end()
+
+
+def _silent(endpoint: Endpoint, problem: str) -> tuple[StoreMember, StoreRevision]:
+    return StoreMember(str(endpoint.address), healthy=False, problem=problem), StoreRevision(0)

@@ -94,7 +94,8 @@ class EtcdWatch(AsyncIterator[Changes]):
         self._is_read = True
         try:
             while not self._ready:
-                if self._is_ended or self._endpoints.is_closed:
+                if self._is_over:
+                    self._hang_up()
                     raise StopAsyncIteration
                 await self._advance()
         finally:
@@ -103,8 +104,12 @@ class EtcdWatch(AsyncIterator[Changes]):
         self._after = changes.revision
         return changes
 
-    async def end(self) -> None:
-        """End the watch and its stream. Calling it twice is harmless."""
+    @property
+    def _is_over(self) -> bool:
+        return self._is_ended or self._endpoints.is_closed
+
+    def end(self) -> None:
+        """End the watch and its stream; its reader stops. Calling it twice is harmless."""
         self._is_ended = True
         self._ready.clear()
         self._hang_up()
@@ -117,15 +122,23 @@ class EtcdWatch(AsyncIterator[Changes]):
             else:
                 self._take(await self._message(self._call))
                 self._failures = 0
-        except (NotDone, Lost):
-            if self._endpoint is not None:
-                self._endpoints.failed(self._endpoint)
+        except (NotDone, Lost) as err:
             self._hang_up()
-            self._failures += 1
-            await self._endpoints.pause(self._endpoints.pause_s(self._failures))
+            if not self._is_over:
+                await self._mend(err)
         except BaseException:
             self._hang_up()
             raise
+
+    async def _mend(self, err: Exception) -> None:
+        """Turn to another server, after a pause when all have failed."""
+        endpoints = self._endpoints
+        if self._endpoint is not None:
+            endpoints.failed(self._endpoint)
+        self._failures += 1
+        if self._failures == 1:
+            endpoints.log.warning("watch lost its server", error=str(err), revision=self._after)
+        await endpoints.pause(endpoints.pause_s(self._failures))
 
     async def _open(self) -> None:
         limits = self._endpoints.limits

@@ -1,0 +1,93 @@
+"""How long does the command line take to start? Prints JSON.
+
+`python -m benchmarks.cli_start [--runs N]`
+
+Each command runs in fresh processes, beside the bare interpreter in the same rounds, so that the
+machine's noise falls on all alike. `over_interpreter_ms` is what dray itself costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from typing import Final
+
+HELP_BUDGET_MS: Final = 150.0
+COMMANDS: Final = {
+    "interpreter": ["-c", "pass"],
+    "argparse": ["-c", "import argparse"],
+    "help": ["-m", "cli", "--help"],
+    "verb help": ["-m", "cli", "config", "--help"],
+    "version": ["-m", "cli", "version"],
+    "version json": ["-m", "cli", "version", "--format", "json"],
+}
+
+
+def run_ms(arguments: list[str]) -> float:
+    """Return how long one fresh process took."""
+    start_s = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+    return (time.perf_counter() - start_s) * 1000
+
+
+def measure(runs: int) -> dict[str, list[float]]:
+    """Return the times of each command; the first round warms the caches and does not count."""
+    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    for number in range(runs + 1):
+        for name, arguments in COMMANDS.items():
+            took_ms = run_ms(arguments)
+            if number:
+                times[name].append(took_ms)
+    return times
+
+
+def report(times: dict[str, list[float]]) -> dict[str, object]:
+    """Return medians, extremes and what each costs beside the bare interpreter."""
+    base_ms = statistics.median(times["interpreter"])
+    shown = {
+        name: {
+            "median_ms": round(statistics.median(each), 1),
+            "best_ms": round(min(each), 1),
+            "worst_ms": round(max(each), 1),
+            "over_interpreter_ms": round(statistics.median(each) - base_ms, 1),
+        }
+        for name, each in times.items()
+    }
+    return {
+        "benchmark": "cli_start",
+        "command": "python -m benchmarks.cli_start",
+        "commit": _commit(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "load": round(os.getloadavg()[0], 2),
+        "runs": len(times["help"]),
+        "commands": shown,
+        "help_budget_ms": HELP_BUDGET_MS,
+        "help_is_within_budget": statistics.median(times["help"]) < HELP_BUDGET_MS,
+    }
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def main() -> int:
+    """Measure, print, and fail when the help is over its budget."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=21, help="processes of each command")
+    result = report(measure(parser.parse_args().runs))
+    print(json.dumps(result, indent=2))
+    return 0 if result["help_is_within_budget"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

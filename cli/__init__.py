@@ -1,0 +1,1 @@
+"""The `dray` command: what people and scripts drive a cluster with."""

@@ -1,0 +1,1 @@
+"""One module a verb: its arguments (`add_arguments`) and what it does (`run`)."""

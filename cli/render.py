@@ -1,0 +1,76 @@
+"""How does a view get onto the terminal, or into a pipe?"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final, TextIO
+
+from cli.settings import OutputFormat
+from cli.views import Table, View
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["show", "show_plain", "table_text"]
+
+# Columns of what is not a terminal: nothing is folded or cut for a program that reads it.
+PIPE_WIDTH: Final = 10_000
+
+
+def show(view: View, output_format: OutputFormat, stream: TextIO, *, is_color: bool = True) -> None:
+    """Write a view.
+
+    Args:
+        view: What to show.
+        output_format: For people or for programs.
+        stream: Where to.
+        is_color: Whether a terminal gets colours.
+    """
+    if output_format is OutputFormat.TABLE:
+        table_text(view.table(), _console(stream, is_color=is_color))
+    else:
+        show_plain(view.plain(), output_format, stream)
+
+
+def show_plain(value: object, output_format: OutputFormat, stream: TextIO) -> None:
+    """Write plain values as JSON or YAML, in the order they have."""
+    if output_format is OutputFormat.JSON:
+        stream.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        return
+    import yaml
+
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    yaml.dump(value, stream, Dumper=dumper, sort_keys=False, allow_unicode=True, width=PIPE_WIDTH)
+
+
+def table_text(table: Table, console: Console) -> None:
+    """Write a table that fits the console: what is too long is folded, never cut."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    grid = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in table.columns:
+        grid.add_column(column, overflow="fold")
+    for row in table.rows:
+        grid.add_row(*(Text(cell) for cell in row))
+    console.print(grid)
+
+
+def _console(stream: TextIO, *, is_color: bool) -> Console:
+    from rich.console import Console
+
+    class OurConsole(Console):
+        """A console that leaves a closed pipe to the program, which knows its status."""
+
+        def on_broken_pipe(self) -> None:
+            """Raise the `BrokenPipeError` that is being handled again."""
+            raise
+
+    return OurConsole(
+        file=stream,
+        width=None if stream.isatty() else PIPE_WIDTH,
+        color_system="auto" if is_color else None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )

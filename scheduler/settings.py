@@ -1,0 +1,84 @@
+"""Which settings does the scheduler have?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from dray.addresses import HostPort
+from dray.settings import (
+    AddressAndPort,
+    DaemonSettings,
+    DurationS,
+    FilePath,
+    Flag,
+    Urls,
+    relation_error,
+)
+
+__all__ = ["SchedulerSettings"]
+
+
+class SchedulerSettings(DaemonSettings):
+    """Run a scheduler: it serves the API, and leads the cluster when it is elected."""
+
+    program: ClassVar[str] = "scheduler"
+
+    etcd: Urls = Field(
+        description="Client URLs of etcd, all members of one cluster. With one of three named, "
+        "dray stops when that one does."
+    )
+    listen: AddressAndPort = Field(
+        description="Where to serve the API and the nodes. Beyond loopback it needs TLS or "
+        "--insecure."
+    )
+    advertise: AddressAndPort = Field(
+        description="Where nodes, users and other schedulers reach this one. Danger: an address "
+        "that only this machine knows makes a leader that nobody finds."
+    )
+    data_dir: Annotated[FilePath, Flag("--data", "DIR")] = Field(
+        Path("/var/lib/dray/scheduler"),
+        description="Folder of what survives a restart: this scheduler's id and the highest epoch "
+        "that it has seen.",
+    )
+    lease_ttl_s: DurationS = Field(
+        5.0,
+        ge=2.0,
+        le=60.0,
+        description="How long the leader key outlives a leader that fell silent, 2 s to 60 s. "
+        "Shorter fails over sooner; below 3 s a busy disk of etcd's deposes healthy leaders.",
+    )
+    etcd_user: str = Field("", max_length=256, description="User of etcd; empty: none.")
+    etcd_password: SecretStr = Field(
+        SecretStr(""), description="Password of etcd_user. Not a flag: command lines are public."
+    )
+    etcd_cert: FilePath | None = Field(None, description="Client certificate for etcd (PEM).")
+    etcd_key: FilePath | None = Field(None, description="Private key of etcd_cert (PEM).")
+    etcd_ca: FilePath | None = Field(
+        None, description="Authority of etcd's certificates (PEM); needed with https URLs."
+    )
+    metrics_listen: AddressAndPort = Field(
+        HostPort("127.0.0.1", 7402),
+        description="Where Prometheus reads metrics, without TLS. They hold names of projects and "
+        "nodes: beyond loopback, keep strangers off the port.",
+    )
+
+    @model_validator(mode="after")
+    def _check_relations(self) -> Self:
+        if self.advertise.port == 0:
+            raise relation_error(("advertise",), "advertise needs the port that others connect to")
+        if self.advertise.host in ("0.0.0.0", "::"):  # noqa: S104  (refused, not bound)
+            raise relation_error(("advertise",), f"nobody can connect to {self.advertise}")
+        files = (self.etcd_cert, self.etcd_key, self.etcd_ca)
+        names = ("etcd_cert", "etcd_key", "etcd_ca")
+        if any(files) and not all(files):
+            raise relation_error(names, "etcd with TLS needs certificate, key and authority")
+        if any(files) != self.etcd[0].is_tls:
+            raise relation_error(("etcd", *names), "https URLs and etcd's TLS files go together")
+        if bool(self.etcd_user) != bool(self.etcd_password.get_secret_value()):
+            raise relation_error(
+                ("etcd_user", "etcd_password"), "etcd_user and etcd_password go together"
+            )
+        return self

@@ -1,0 +1,18 @@
+"""Which implementations of the gossip `Core` are there? A new one is added here and must pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from node.gossip.core import Core, Rng
+from node.gossip.parameters import Parameters
+from node.gossip.simple import Identity, SimpleCore
+
+__all__ = ["CORES", "MakeCore"]
+
+MakeCore: TypeAlias = Callable[[Identity, Rng], Core]
+
+CORES: dict[str, MakeCore] = {
+    "simple": lambda identity, rng: SimpleCore(identity, Parameters(), rng)
+}

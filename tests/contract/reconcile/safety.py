@@ -1,0 +1,147 @@
+"""Is a plan safe? What must hold of every plan, from whatever state it was made."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from dray.model import (
+    TERMINAL_ATTEMPT_STATES,
+    NodeCondition,
+    SlotKey,
+    TaskAssignment,
+    UpdateOrder,
+)
+from dray.names import NodeId, TaskId
+from scheduler.reconcile import (
+    ActionReason,
+    CreateTask,
+    ForgetTask,
+    MoveTask,
+    Observed,
+    Plan,
+    StopTask,
+)
+from scheduler.store.snapshot import Snapshot
+
+__all__ = ["check_plan"]
+
+Held = dict[tuple[NodeId, TaskId], TaskAssignment]
+
+
+def check_plan(
+    snapshot: Snapshot, observed: Observed, plan: Plan, ids_given: Sequence[str]
+) -> None:
+    """Assert every safety guarantee of `reconcile` on one plan.
+
+    Args:
+        snapshot: What it was made from.
+        observed: What it was made from.
+        plan: The plan.
+        ids_given: What the id factory gave out while it was made.
+    """
+    held = {
+        (node_id, task.task_id): task
+        for node_id, assignment in snapshot.assignments.items()
+        for task in assignment.tasks
+    }
+    assert plan.base_revision == snapshot.revision
+    _check_order(plan)
+    _check_ids(held, plan, ids_given)
+    _check_endings(held, observed, plan)
+    _check_beginnings(snapshot, held, observed, plan)
+    _check_slots_keep_a_task(snapshot, held, plan)
+
+
+def _check_order(plan: Plan) -> None:
+    kinds = [isinstance(action, StopTask | ForgetTask) for action in plan.actions]
+    assert kinds == sorted(kinds, reverse=True), "something begins before everything has ended"
+    for is_ending in (True, False):
+        slots = [
+            action.slot
+            for action, kind in zip(plan.actions, kinds, strict=True)
+            if kind is is_ending
+        ]
+        assert slots == sorted(slots), "not in the order of slots"
+
+
+def _check_ids(held: Held, plan: Plan, ids_given: Sequence[str]) -> None:
+    new = [action.task_id for action in plan.actions if isinstance(action, CreateTask | MoveTask)]
+    assert len(set(new)) == len(new), "an id is used twice"
+    assert set(new) <= set(ids_given), "an id does not come from the factory"
+    assert not set(new) & {task_id for _, task_id in held}, "a new task has the id of an old one"
+
+
+def _check_endings(held: Held, observed: Observed, plan: Plan) -> None:
+    ended: Counter[tuple[NodeId, TaskId]] = Counter()
+    for action in plan.actions:
+        if isinstance(action, CreateTask):
+            continue
+        key = (
+            (action.old_node_id, action.old_task_id)
+            if isinstance(action, MoveTask)
+            else (action.node_id, action.task_id)
+        )
+        ended[key] += 1
+        assert key in held, f"{action} ends a task that is not there"
+        task = held[key]
+        assert task.slot == action.slot
+        if isinstance(action, ForgetTask):
+            assert _has_ended(observed, key[0], task), f"{action}: its end is not known"
+        else:
+            assert not task.stop, f"{action} ends a task that is ending"
+    assert not ended or max(ended.values()) == 1, "a task is ended twice"
+
+
+def _check_beginnings(snapshot: Snapshot, held: Held, observed: Observed, plan: Plan) -> None:
+    begun: Counter[SlotKey] = Counter()
+    for action in plan.actions:
+        if isinstance(action, StopTask | ForgetTask):
+            continue
+        begun[action.slot] += 1
+        record = snapshot.services.get(action.slot.service_key)
+        assert record is not None, f"{action} begins a task of a service that is not asked for"
+        assert action.service_revision == record.revision
+        assert 1 <= action.slot.slot <= record.spec.mode.replicas
+        of_slot = [(node, task) for (node, _), task in held.items() if task.slot == action.slot]
+        if isinstance(action, MoveTask):
+            old = held[action.old_node_id, action.old_task_id]
+            if action.reason is ActionReason.NODE_DOWN:
+                assert _is_down(observed, action.old_node_id)
+            if action.reason is ActionReason.NEW_REVISION:
+                assert old.service_revision != record.revision
+            continue
+        assert all(task.stop for _, task in of_slot), f"{action}: the slot has a live task"
+        if record.spec.update.order is UpdateOrder.STOP_FIRST:
+            waits = [task for node, task in of_slot if not _has_ended(observed, node, task)]
+            assert not waits, f"{action} does not wait for the end of the last task"
+    assert not begun or max(begun.values()) == 1, "a slot begins two tasks"
+
+
+def _check_slots_keep_a_task(snapshot: Snapshot, held: Held, plan: Plan) -> None:
+    """A slot that is asked for never loses its last live task but to a new one."""
+    lost = {
+        (action.node_id, action.task_id)
+        for action in plan.actions
+        if isinstance(action, StopTask | ForgetTask)
+    }
+    begun = {action.slot for action in plan.actions if isinstance(action, CreateTask | MoveTask)}
+    live: dict[SlotKey, list[bool]] = {}
+    for key, task in held.items():
+        record = snapshot.services.get(task.slot.service_key)
+        if record and not task.stop and 1 <= task.slot.slot <= record.spec.mode.replicas:
+            live.setdefault(task.slot, []).append(key not in lost)
+    for slot, kept in live.items():
+        assert any(kept) or slot in begun, f"{slot} loses its last task"
+
+
+def _is_down(observed: Observed, node_id: NodeId) -> bool:
+    node = observed.nodes.get(node_id)
+    return node is not None and node.condition is NodeCondition.DOWN
+
+
+def _has_ended(observed: Observed, node_id: NodeId, task: TaskAssignment) -> bool:
+    attempt = observed.attempts.get(task.task_id)
+    reported = attempt is not None and attempt.state in TERMINAL_ATTEMPT_STATES
+    restarts = attempt is not None and attempt.next_attempt_unix_s > 0
+    return (reported and not restarts) or _is_down(observed, node_id)

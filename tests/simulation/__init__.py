@@ -1,0 +1,1 @@
+"""The simulation layer: real cores on a virtual clock and a virtual network, faults by seed."""
