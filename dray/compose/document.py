@@ -17,7 +17,7 @@ _HEAD: Final = """\
 dray takes the whole Compose Specification. Each key of it has one of three treatments:
 
 - **honoured**: carried out by the executors named. While one of them does not exist yet, the key is
-  refused: `not yet` in the table.
+  refused: *refused for now* in the tables.
 - **meaningless here**: accepted, has no effect, and the reason is given.
 - **refused**: cannot be carried out in a cluster; the table says why and what to do.
 
@@ -31,12 +31,12 @@ to other tools and have no effect; `x-dray` is [ours](#x-dray).
 _XDRAY: Final = f"""\
 ## x-dray
 
-Version {VERSION} of the vocabulary. A file may name it at its top (`x-dray: {{version: {VERSION}}}`);
-a word's meaning never changes within a version. An unknown word, a value of a wrong type or out of bounds is an error with its position.
+Version {VERSION} of the vocabulary. A file may name it at its top, and a word's meaning never changes
+within a version. An unknown word, a value of a wrong type or out of bounds is an error with its
+position.
 
 ```yaml
-x-dray:
-  policy: spread
+x-dray: {{version: {VERSION}, policy: spread}}
 services:
   report:
     image: shop/report:4
@@ -105,7 +105,7 @@ def _treatment(row: Row, available: frozenset[Executor]) -> tuple[str, str]:
     is_there = available.issuperset(row.executors)
     names = ", ".join(f"`{each.name}`" for each in row.executors)
     remark = f" ({row.reason})" if row.reason else ""
-    return (row.treatment.value if is_there else "honoured, not yet"), names + remark
+    return (row.treatment.value if is_there else "refused for now"), names + remark
 
 
 def _value_table(available: frozenset[Executor]) -> str:
@@ -145,7 +145,7 @@ def _word_line(
     word: Word, around: tuple[str, Executor], available: frozenset[Executor]
 ) -> tuple[str, ...]:
     path, executor = around
-    treatment = "honoured" if executor in available else "honoured, not yet"
+    treatment = "honoured" if executor in available else "refused for now"
     return f"`{path}`", _takes(word), word.means, treatment, f"`{executor.name}`"
 
 
@@ -155,7 +155,7 @@ def _takes(word: Word) -> str:
         case Kind.FLAG:
             return "true or false" + needed
         case Kind.WHOLE | Kind.NUMBER:
-            return f"{word.low:g} to {word.high:g}{needed}"
+            return f"{word.low} to {word.high}{needed}"
         case Kind.CHOICE:
             return " or ".join(f"`{choice}`" for choice in word.choices) + needed
         case Kind.TEXT:

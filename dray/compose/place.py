@@ -41,7 +41,7 @@ class CanonicalView(Protocol):
     def config(self) -> Mapping[str, object]: ...  # noqa: D102
 
     @property
-    def contents(self) -> Mapping[Path, bytes]: ...  # noqa: D102
+    def contents(self) -> Mapping[tuple[str, str], bytes]: ...  # noqa: D102
 
     @property
     def environments(self) -> Mapping[str, Mapping[str, str | None]]: ...  # noqa: D102
@@ -70,6 +70,7 @@ class Sheet:
         view: What is converted.
         dropped: Paths to leave out, as if the file did not have them.
         read: Paths that were read; everything below such a path counts as read.
+        noted: Paths that have a fault or a problem.
         faults: Valid Compose that no cluster of dray's can carry out: contradictions, values that
             do not exist here.
         problems: What no reader accepts: mistakes below `x-dray`, values of the wrong type.
@@ -78,12 +79,17 @@ class Sheet:
     view: CanonicalView
     dropped: frozenset[Path] = frozenset()
     read: set[Path] = field(default_factory=set)
+    noted: set[Path] = field(default_factory=set)
     faults: list[Problem] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
     def finding(self, path: Path, message: str, hint: str = "") -> Problem:
         """Return a problem with the position of a path."""
         return Problem(self.view.where(path), shown_path(path), message, hint)
+
+    def is_noted(self, path: Path) -> bool:
+        """Return whether a path, or one above it, has a fault or a problem."""
+        return any(path[:length] in self.noted for length in range(1, len(path) + 1))
 
     def unread(self, value: object, path: Path = ()) -> Iterator[Path]:
         """Yield every scalar's path below `path` that nobody has read."""
@@ -124,10 +130,12 @@ class Place:
 
     def fault(self, message: str, hint: str = "") -> None:
         """Note that this cannot be carried out."""
+        self.sheet.noted.add(self.path)
         self.sheet.faults.append(self.sheet.finding(self.path, message, hint))
 
     def problem(self, message: str, hint: str = "") -> None:
         """Note that this is wrong."""
+        self.sheet.noted.add(self.path)
         self.sheet.problems.append(self.sheet.finding(self.path, message, hint))
 
     def mark(self) -> None:

@@ -99,6 +99,11 @@ class Finding:
         return self.row.treatment is not Treatment.MEANINGLESS
 
     @property
+    def is_unknown(self) -> bool:
+        """Whether the table has no such key."""
+        return self.row is _UNKNOWN
+
+    @property
     def message(self) -> str:
         """What is wrong with the key, or why it has no effect."""
         if self.missing:

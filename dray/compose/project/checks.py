@@ -106,11 +106,6 @@ def _check_port(place: Place, port: PublishedPort, service: ServiceSpec) -> None
     elif port.mode is PublishMode.INGRESS:
         if service.endpoint_mode is EndpointMode.DNSRR:
             place.fault("endpoint_mode: dnsrr has no address to publish", "write mode: host")
-        if port.host_ip in ("127.0.0.1", "::1"):
-            place.fault(
-                f"{port.host_ip} is reached from its own node only, and the task may be on another",
-                "remove the address",
-            )
     elif (
         service.mode.replicas > 1
         and service.placement.replicas_per_node_max != 1

@@ -47,6 +47,7 @@ def _mount(place: Place) -> Mount | None:
         place.at("type").fault(
             f"{told!r} is not a type of mount", "write volume, bind, tmpfs or image"
         )
+        place.mark()
         return None
     target = place.at("target")
     if not target.text().startswith("/"):
@@ -55,6 +56,7 @@ def _mount(place: Place) -> Mount | None:
         options = place.at(key)
         if options.value and key != told and not (key == "volume" and told == "cluster"):
             options.fault(f"options of a {key} mount on a {told} mount")
+            options.mark()
     source = place.at("source").text()
     if not source and kind in (MountKind.BIND, MountKind.IMAGE):
         place.fault(f"a {told} mount has a source", "name it with source:")

@@ -56,7 +56,7 @@ def to_project(
     project, builds = _project(Place(sheet, (), canonical.config))
     refused += _unread(sheet, refused)
     meaningless = [each for each in found if not each.is_refused]
-    kept = [each for each in refused if each not in dropped]
+    kept = [each for each in refused if each not in dropped and not _is_told(sheet, each)]
     return Projected(
         project=project,
         builds=builds,
@@ -67,6 +67,11 @@ def to_project(
         ignored=_problems(sheet, (*meaningless, *dropped)),
         problems=_sorted(sheet.problems),
     )
+
+
+def _is_told(sheet: Sheet, found: Finding) -> bool:
+    """Return whether it was said already, and better, that nobody knows this key."""
+    return found.is_unknown and sheet.is_noted(found.path)
 
 
 def _problems(sheet: Sheet, found: Iterable[Finding]) -> tuple[Problem, ...]:
