@@ -16,7 +16,7 @@ __all__ = ["ALL", "View", "a_config", "project_of", "service_of"]
 ALL = frozenset(Executor)
 
 
-class _AnyContent(dict[tuple[str, str], bytes]):
+class _AnyContent(dict[Path, bytes]):
     """Content for every path: as if each file could be read."""
 
     def get(self, key: object, default: object = None) -> bytes:
@@ -29,7 +29,7 @@ class View:
     """A canonical project with no files behind it."""
 
     config: Mapping[str, object]
-    contents: Mapping[tuple[str, str], bytes] = field(default_factory=_AnyContent)
+    contents: Mapping[Path, bytes] = field(default_factory=_AnyContent)
     environments: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
 
     def where(self, path: Path) -> Position | None:
@@ -48,7 +48,7 @@ def project_of(
     *,
     available: frozenset[Executor] = ALL,
     allow_ignored: bool = False,
-    contents: Mapping[tuple[str, str], bytes] | None = None,
+    contents: Mapping[Path, bytes] | None = None,
     environments: Mapping[str, Mapping[str, str | None]] | None = None,
 ) -> Projected:
     """Convert a canonical project; by default as if every executor were there."""

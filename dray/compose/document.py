@@ -31,8 +31,8 @@ to other tools and have no effect; `x-dray` is [ours](#x-dray).
 _XDRAY: Final = f"""\
 ## x-dray
 
-Version {VERSION} of the vocabulary. A file may name it at its top, and a word's meaning never changes
-within a version. An unknown word, a value of a wrong type or out of bounds is an error with its
+Version {VERSION} of the vocabulary. A file may name it at its top, and a word's meaning never
+changes within a version. An unknown word, a value of a wrong type or out of bounds is an error with its
 position.
 
 ```yaml

@@ -41,7 +41,7 @@ class CanonicalView(Protocol):
     def config(self) -> Mapping[str, object]: ...  # noqa: D102
 
     @property
-    def contents(self) -> Mapping[tuple[str, str], bytes]: ...  # noqa: D102
+    def contents(self) -> Mapping[Path, bytes]: ...  # noqa: D102
 
     @property
     def environments(self) -> Mapping[str, Mapping[str, str | None]]: ...  # noqa: D102

@@ -59,7 +59,7 @@ def _content(what: str, place: Place) -> bytes:
         place.at(key).text()
     if is_external(place) or (what == "secret" and place.at("driver").is_given):
         return b""
-    content = place.sheet.view.contents.get((str(place.path[0]), str(place.path[1])))
+    content = place.sheet.view.contents.get(place.path)
     if content is None:
         content = _inline(place.at("content"))
     if content is None:
