@@ -78,8 +78,10 @@ _HOOK_FIELDS = {
     "working_dir": _TEXT,
     "environment": _VARIABLES,
 }
-_HOOK = record(_HOOK_FIELDS, "command")
-_PRE_START_HOOK = record({**_HOOK_FIELDS, "image": _TEXT, "per_replica": _FLAG})
+_HOOK = record(_HOOK_FIELDS, "command", always=("command",))
+_PRE_START_HOOK = record(
+    {**_HOOK_FIELDS, "image": _TEXT, "per_replica": _FLAG}, always=("command",)
+)
 
 _BUILD = either(
     _TEXT,

@@ -76,7 +76,7 @@ def record(fields: Mapping[str, Kind], *required: str, **more: object) -> Kind:
 
 
 def either(*options: Kind, form: str = "") -> Kind:
-    """Return kinds of different types joined of different types into one; later options add to earlier ones."""
+    """Return kinds of different types as one; later ones add to earlier ones."""
     joined = options[0]
     for option in options[1:]:
         joined = replace(

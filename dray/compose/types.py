@@ -111,18 +111,25 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A project that was taken whole.
+    """A project whose files are right.
 
     Attributes:
-        project: What the cluster is asked for.
+        project: What the cluster is asked for; complete only when there are no `refusals`.
         config: The normalised project in the shape that the official tool prints: plain dicts,
-            lists and scalars.
-        ignored: Keys that have no effect here; empty unless `LoadRequest.allow_ignored`.
+            lists and scalars. Extensions (x-…) are kept everywhere.
+        refusals: What dray cannot carry out (yet). `dray up` refuses because of them; with
+            `LoadRequest.allow_ignored` only those are left that cannot be ignored.
+        ignored: What has no effect here, with the reason.
+        warnings: Variables that were not set and were replaced by nothing.
+        used_files: Every file that was read.
     """
 
     project: ProjectSpec
     config: Mapping[str, object]
+    refusals: tuple[Problem, ...] = ()
     ignored: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+    used_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
