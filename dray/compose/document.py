@@ -32,8 +32,8 @@ _XDRAY: Final = f"""\
 ## x-dray
 
 Version {VERSION} of the vocabulary. A file may name it at its top, and a word's meaning never
-changes within a version. An unknown word, a value of a wrong type or out of bounds is an error with its
-position.
+changes within a version. An unknown word, a value of a wrong type or out of bounds is an error with
+its position.
 
 ```yaml
 x-dray: {{version: {VERSION}, policy: spread}}

@@ -71,9 +71,9 @@ class Sheet:
         dropped: Paths to leave out, as if the file did not have them.
         read: Paths that were read; everything below such a path counts as read.
         noted: Paths that have a fault or a problem.
-        faults: Valid Compose that no cluster of dray's can carry out: contradictions, values that
-            do not exist here.
-        problems: What no reader accepts: mistakes below `x-dray`, values of the wrong type.
+        faults: What no cluster of dray's can carry out: contradictions, values that do not exist
+            here or are of a wrong type (an uninterpolated file has such).
+        problems: Mistakes in what is ours to define: everything below `x-dray`.
     """
 
     view: CanonicalView
@@ -152,7 +152,7 @@ class Place:
                 (key, self.at(key)) for key in keys if (*self.path, key) not in self.sheet.dropped
             ]
         if self.is_given:
-            self.problem("must be a mapping")
+            self.fault("must be a mapping")
         return []
 
     def items(self) -> list[Place]:
@@ -164,7 +164,7 @@ class Place:
                 if (*self.path, index) not in self.sheet.dropped
             ]
         if self.is_given:
-            self.problem("must be a list")
+            self.fault("must be a list")
         return []
 
     # ---- scalars -------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ class Place:
             return "true" if self.value else "false"
         if isinstance(self.value, str | int | float):
             return str(self.value)
-        self.problem("must be text")
+        self.fault("must be text")
         return default
 
     def flag(self, default: bool = False) -> bool:
@@ -192,7 +192,7 @@ class Place:
             return self.value
         if isinstance(self.value, str) and self.value.lower() in ("true", "false"):
             return self.value.lower() == "true"
-        self.problem(f"must be true or false, not {self.value!r}")
+        self.fault(f"must be true or false, not {self.value!r}")
         return None
 
     def whole(self, default: int = 0) -> int:
@@ -210,10 +210,10 @@ class Place:
         if isinstance(value, str) and value.lstrip("+-").isdecimal() and len(value) <= 20:
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
-            self.problem(f"must be a whole number, not {self.value!r}")
+            self.fault(f"must be a whole number, not {self.value!r}")
             return None
         if abs(value) > _WHOLE_MAX:
-            self.problem("is larger than 2^63-1")
+            self.fault("is larger than 2^63-1")
             return None
         return value
 
@@ -227,7 +227,7 @@ class Place:
                 return float(self.value)  # type: ignore[arg-type]
         except (TypeError, ValueError):
             pass
-        self.problem(f"must be a number, not {self.value!r}")
+        self.fault(f"must be a number, not {self.value!r}")
         return default
 
     def maybe_size(self) -> int | None:
@@ -255,7 +255,7 @@ class Place:
         try:
             return parse(text)
         except DrayError as error:
-            self.problem(error.message, error.hint)
+            self.fault(error.message, error.hint)
             return None
 
     # ---- lists and maps of text ----------------------------------------------------------------

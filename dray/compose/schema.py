@@ -141,14 +141,15 @@ class _Maker:
         """Return the schema of one word's value."""
         match word.kind:
             case Kind.FLAG:
-                return {"type": "boolean"}
+                return {"anyOf": [{"type": "boolean"}, dict(_VARIABLE)]}
             case Kind.WHOLE | Kind.NUMBER:
                 name = "integer" if word.kind is Kind.WHOLE else "number"
-                return {"type": name, "minimum": word.low, "maximum": word.high}
+                number: Schema = {"type": name, "minimum": word.low, "maximum": word.high}
+                return {"anyOf": [number, dict(_VARIABLE)]}
             case Kind.TEXT:
                 return {"type": "string", "minLength": 1}
             case Kind.CHOICE:
-                return {"enum": list(word.choices)}
+                return {"anyOf": [{"enum": list(word.choices)}, dict(_VARIABLE)]}
             case Kind.SIZE:
                 return {"type": ["string", "integer"], "minimum": 0}
             case Kind.TEXTS:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from dray.compose.place import Place
+from dray.compose.place import Path, Place
 from dray.compose.xdray_table import LISTS_MAX, PROJECT_WORDS, SERVICE_WORDS, Kind, Word
 from dray.errors import DrayError
 from dray.model import (
@@ -66,6 +66,7 @@ _CRON_NAMES: Final = {
     "@hourly": "0 * * * *",
 }
 _CRON_LENGTH_MAX: Final = 256
+_NUMBER: Final = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 _ZONE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}")
 _POLICIES: Final = {"binpack": PackingPolicy.BINPACK, "spread": PackingPolicy.SPREAD}
 _EFFECTS: Final = {
@@ -130,31 +131,31 @@ def service_extensions(service: Place) -> ServiceExtensions:
 
 
 def reservations(service: Place, told: ResourceReservations) -> ResourceReservations:
-    """Return the reservations with what `x-dray` adds: disk, and which GPUs."""
+    """Return the reservations with what `x-dray` adds: disk, and which GPUs.
+
+    To be called after `service_extensions`, which has checked the words; nothing is added when one
+    is wrong.
+    """
     place = service.at(KEY)
-    if not isinstance(place.value, Mapping):
+    if not place.is_given or any(_is_below(path, place.path) for path in place.sheet.noted):
         return told
-    disk = place.at("disk")
+    disk, gpu = place.at("disk"), place.at("gpu")
     result = replace(told, disk_bytes=_size(disk) or 0) if disk.is_given else told
-    gpu = place.at("gpu")
-    if not isinstance(gpu.value, Mapping):
+    if not gpu.is_given:
         return result
-    count = told.gpu.count if told.gpu is not None else 1
-    if isinstance(gpu.at("count").value, int):
-        if told.gpu is not None and gpu.at("count").value != told.gpu.count:
-            gpu.at("count").problem(
-                f"gpus and devices ask for {told.gpu.count}", "keep one of them"
-            )
-        count = gpu.at("count").whole()
+    known = told.gpu.count if told.gpu is not None else None
+    count = gpu.at("count").whole(known or 1)
+    if known is not None and count != known:
+        gpu.at("count").problem(f"gpus and devices ask for {known}", "keep one of them")
     fraction = gpu.at("fraction")
-    millis = GPU_MILLIS_WHOLE
-    if isinstance(fraction.value, int | float):
-        millis = round(fraction.ratio() * GPU_MILLIS_WHOLE)
+    millis = round(fraction.ratio(1.0) * GPU_MILLIS_WHOLE)
     if count > 1 and millis < GPU_MILLIS_WHOLE:
         fraction.problem("a part of a GPU is a part of one", "ask for one GPU, or for whole ones")
-    models = gpu.at("models")
-    names = models.texts() if isinstance(models.value, list | str) else ()
-    return replace(result, gpu=GpuRequest(max(count, 1), max(millis, 1), names))
+    return replace(result, gpu=GpuRequest(count, millis, gpu.at("models").texts()))
+
+
+def _is_below(path: Path, above: Path) -> bool:
+    return path[: len(above)] == above
 
 
 # ---- the words -----------------------------------------------------------------------------------
@@ -193,7 +194,7 @@ def _check_value(place: Place, word: Word) -> None:
     value = place.value
     match word.kind:
         case Kind.FLAG:
-            if not isinstance(value, bool):
+            if not isinstance(value, bool) and value not in ("true", "false"):
                 place.problem(f"must be true or false, not {value!r}")
         case Kind.WHOLE | Kind.NUMBER:
             _check_number(place, word)
@@ -221,13 +222,20 @@ def _check_value(place: Place, word: Word) -> None:
 
 
 def _check_number(place: Place, word: Word) -> None:
-    value = place.value
+    value = _interpolated(place.value)
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     if not is_whole and (word.kind is Kind.WHOLE or not isinstance(value, float)):
         kind = "a whole number" if word.kind is Kind.WHOLE else "a number"
-        place.problem(f"must be {kind}, not {value!r}")
+        place.problem(f"must be {kind}, not {place.value!r}")
     elif not word.low <= value <= word.high:  # type: ignore[operator]
         place.problem(f"{value} is outside {word.low:g} to {word.high:g}")
+
+
+def _interpolated(value: object) -> object:
+    """Return the number of a text: what a variable is replaced by is always text."""
+    if not isinstance(value, str) or _NUMBER.fullmatch(value) is None:
+        return value
+    return float(value) if "." in value else int(value)
 
 
 def _size(place: Place) -> int | None:

@@ -38,8 +38,7 @@ class Projected:
         faults: Valid Compose that cannot be carried out and cannot be ignored either: two services
             on one port, a constraint that no node can meet. `dray up` always refuses.
         ignored: What has no effect here, with the reason.
-        problems: Mistakes that make the file wrong: anything below `x-dray`, values of a wrong
-            type. The file is rejected.
+        problems: Mistakes below `x-dray`, whose meaning is dray's to define: the file is rejected.
     """
 
     project: ProjectSpec

@@ -515,4 +515,4 @@ def test_the_message(config: Config, message: str) -> None:
     result = project_of(config, contents={})
     found = [*result.problems, *result.faults, *result.refusals]
     assert [str(each) for each in found] == [message]
-    assert len(result.faults) + len(result.problems) == 1
+    assert len(result.faults) == 1
