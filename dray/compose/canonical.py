@@ -157,7 +157,7 @@ def _project_name(session: Session, folder: str, environment: Mapping[str, str])
 def _name_in_files(session: Session) -> tuple[str, Mark | None]:
     found, mark = "", None
     for path in session.request.files:
-        for document in session.documents(path, None, ""):
+        for document in session.peek_documents(path, None, ""):
             name = document.root.get("name") if isinstance(document.root, Map) else None
             if isinstance(name, str) and name:
                 found, mark = name, document.root.mark_of("name")

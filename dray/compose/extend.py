@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from dray.compose.interpolate import interpolate_tree
 from dray.compose.longform import lengthen_service
@@ -16,7 +17,7 @@ from dray.compose.tree import Keys, Map, Refused, clone, size_of
 
 __all__ = ["Source", "extend_services"]
 
-CHAIN_MAX = 100  # services that extend one another in a row
+CHAIN_MAX: Final = 50  # services that extend one another in a row
 
 
 @dataclass(slots=True)
@@ -102,10 +103,12 @@ class _Extension:
         where: Keys = ("services", name, "extends")
         here = (source.path, name)
         if here in trail or len(trail) >= CHAIN_MAX:
-            cycle = [each for _, each in (*trail, here)]
-            start = trail.index(here) if here in trail else 0
-            shown = " -> ".join(cycle[start:][:12])
-            problems.add(mark, where, f"services extend one another in a cycle: {shown}")
+            names = [each for _, each in (*trail, here)]
+            message = f"services extend one another more than {CHAIN_MAX} deep"
+            if here in trail:
+                shown = " -> ".join(names[trail.index(here) :])
+                message = f"services extend one another in a cycle: {shown}"
+            problems.add(mark, where, message)
             raise Refused
         other = source
         if file is not None:

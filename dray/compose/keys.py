@@ -13,7 +13,7 @@ from typing import Final
 
 from dray.compose.kinds import Kind, either, list_of, map_of, record, scalar
 
-__all__ = ["COMPOSE", "Kind", "key_paths", "kind_at"]
+__all__ = ["COMPOSE", "Kind", "key_paths"]
 
 _TEXT = scalar("text")
 _NULL = Kind(("null",))
@@ -593,18 +593,3 @@ def key_paths(kind: Kind = COMPOSE, prefix: str = "") -> Iterator[tuple[str, Kin
         yield from key_paths(kind.values, f"{prefix}.*")
     if kind.items is not None:
         yield from key_paths(kind.items, f"{prefix}[]")
-
-
-def kind_at(path: tuple[str | int, ...]) -> Kind | None:
-    """Return what may stand at a path of a file, or None if the table knows no such key."""
-    kind: Kind | None = COMPOSE
-    for part in path:
-        if kind is None:
-            return None
-        if isinstance(part, int):
-            kind = kind.items
-        elif kind.fields is not None and part in kind.fields:
-            kind = kind.fields[part]
-        else:
-            kind = kind.values
-    return kind

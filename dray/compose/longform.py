@@ -14,6 +14,7 @@ from dray.compose.yaml_scalars import scalar_text
 
 __all__ = ["fill_defaults", "lengthen", "lengthen_service"]
 
+PORTS_MAX: Final = 10_000  # ports of one service, with its ranges written out
 _STARTED: Final = "service_started"
 
 
@@ -188,7 +189,10 @@ def _ports(service: Map, path: Keys, problems: Problems) -> None:
             result.add(item, mark)
             continue
         try:
-            for port in parse_ports(str(item)):
+            parsed = parse_ports(str(item))
+            if len(result) + len(parsed) > PORTS_MAX:
+                raise BadShort(f"the service has more than {PORTS_MAX:,} ports")
+            for port in parsed:
                 result.add(set_marks(port, mark or ports.mark), mark)
         except BadShort as error:
             problems.add(ports.mark_of(index), (*path, "ports", index), str(error))

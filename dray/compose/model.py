@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from dray.compose.extend import Source, extend_services
 from dray.compose.interpolate import interpolate_tree
@@ -23,7 +24,8 @@ from dray.compose.yaml_read import Document
 
 __all__ = ["Scope", "load_tree"]
 
-_IMPORTED = ("services", "volumes", "networks", "secrets", "configs", "models")
+INCLUDES_MAX: Final = 20  # files that include one another in a row
+_IMPORTED: Final = ("services", "volumes", "networks", "secrets", "configs", "models")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,10 @@ def _load_included(
     if paths[0] in chain:
         shown = " -> ".join([*chain[chain.index(paths[0]) :], paths[0]])
         session.problems.add(mark, where, f"files include one another in a cycle: {shown}")
+        raise Refused
+    if len(chain) > INCLUDES_MAX:
+        message = f"files include one another more than {INCLUDES_MAX} deep"
+        session.problems.add(mark, where, message)
         raise Refused
     folder = posixpath.dirname(paths[0])
     if details.get("project_directory"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from dray.compose.short import is_address
@@ -206,34 +206,30 @@ class _Check:
             taken[target] = where
 
     def cycles(self) -> None:
-        """Report every cycle of dependencies once."""
+        """Report cycles of dependencies, each once."""
         done: set[str] = set()
         for start in sorted(self._services):
-            self._follow(start, done)
+            if start not in done:
+                self._follow(start, done)
 
     def _follow(self, start: str, done: set[str]) -> None:
-        trail: list[str] = []
-        stack = [(start, iter(()))] if start in done else [(start, self._next(start))]
-        if start not in done:
-            trail.append(start)
-        while stack:
-            name, following = stack[-1]
-            step = next(following, None)
+        trail: dict[str, Iterator[str]] = {start: self._next(start)}  # from `start` to where we are
+        while trail:
+            name = next(reversed(trail))
+            step = next(trail[name], None)
             if step is None:
-                stack.pop()
-                if trail and trail[-1] == name:
-                    trail.pop()
+                del trail[name]
                 done.add(name)
             elif step in trail:
-                cycle = [*trail[trail.index(step) :], step]
+                names = list(trail)
+                cycle = [*names[names.index(step) :], step]
                 shown = " -> ".join(cycle if len(cycle) < 12 else [*cycle[:10], "…", cycle[-1]])
                 path = ("services", name, "depends_on", step)
                 self.refuse(path, f"services depend on one another in a cycle: {shown}")
             elif step not in done:
-                trail.append(step)
-                stack.append((step, self._next(step)))
+                trail[step] = self._next(step)
 
-    def _next(self, name: str) -> Any:
+    def _next(self, name: str) -> Iterator[str]:
         depends = self._services[name].get("depends_on") or {}
         return iter(sorted(each for each in depends if each in self._services))
 

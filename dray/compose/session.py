@@ -8,7 +8,7 @@ from typing import Final
 
 from dray.compose.dotenv import ENV_BYTES_MAX, BadEnvFile, parse_env, parse_raw_env
 from dray.compose.interpolate import Lookup
-from dray.compose.tree import Keys, Mark, Problems, Refused, clone, size_of
+from dray.compose.tree import Keys, Mark, Problems, Refused
 from dray.compose.types import COMPOSE_BYTES_MAX, FileSystem, LoadRequest
 from dray.compose.yaml_read import TOO_MANY, TOO_MANY_HINT, Budget, Document, read_documents
 from dray.errors import DrayError
@@ -89,21 +89,27 @@ class Session:
         return content
 
     def documents(self, path: str, mark: Mark | None, where: Keys | str) -> list[Document]:
-        """Return a Compose file's documents; the caller may change them.
+        """Return a Compose file's documents; the caller may use them up.
 
         Raises:
             Refused: It cannot be read or parsed.
         """
-        known = self._documents.get(path)
-        if known is None:
+        documents = self.peek_documents(path, mark, where)
+        del self._documents[path]
+        return documents
+
+    def peek_documents(self, path: str, mark: Mark | None, where: Keys | str) -> list[Document]:
+        """Return a Compose file's documents, to look at only.
+
+        Raises:
+            Refused: It cannot be read or parsed.
+        """
+        if path not in self._documents:
             content = self.read(path, COMPOSE_BYTES_MAX, mark, where)
             if content is None:
                 raise Refused
-            known = read_documents(path, content, self.problems, self.budget)
-            self._documents[path] = known
-        else:
-            self.spend(sum(size_of(each.root) for each in known), mark, where)
-        return [Document(clone(each.root), list(each.resets)) for each in known]
+            self._documents[path] = read_documents(path, content, self.problems, self.budget)
+        return self._documents[path]
 
     def spend(self, values: int, mark: Mark | None, where: Keys | str) -> None:
         """Count values that a file, an alias or `extends` adds.

@@ -7,6 +7,7 @@ of a wrong type, missing keys, values outside a choice or a range.
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterable
 from typing import Any, Final
@@ -26,6 +27,7 @@ _TYPE_WORDS: Final = {
     "null": "nothing",
 }
 _CUTOFF: Final = 0.7  # how alike two keys must be to be taken for a slip
+_COMPARED_MAX: Final = 200  # known words that a wrong one is compared with
 _SHOWN_LENGTH: Final = 40
 
 
@@ -61,8 +63,10 @@ def type_name(value: object) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a hint that names the known word that is most like `word`, or nothing."""
-    by_form = {each.lower().replace("-", "_"): each for each in known}
     wanted = word.lower().replace("-", "_").replace(" ", "_")[:64]
+    alike = (each for each in known if abs(len(each) - len(wanted)) <= len(wanted) // 2)
+    chosen = itertools.islice(alike, _COMPARED_MAX)
+    by_form = {each.lower().replace("-", "_"): each for each in chosen}
     close = difflib.get_close_matches(wanted, by_form, n=1, cutoff=_CUTOFF)
     return f"did you mean {by_form[close[0]]!r}?" if close else ""
 

@@ -7,7 +7,7 @@ They equal plain dicts and lists, and turn into JSON like them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from dray.compose.types import Position, Problem
 
@@ -91,8 +91,11 @@ class Seq(list[Any]):
         return self.marks[index] or self.mark
 
 
+PROBLEMS_MAX: Final = 100  # problems of one project that are told; more help nobody
+
+
 class Problems:
-    """Gathers what is wrong, each problem once."""
+    """Gathers what is wrong, each problem once, and ends loading when there are too many."""
 
     def __init__(self) -> None:
         """Start with none."""
@@ -107,10 +110,16 @@ class Problems:
         return len(self._found)
 
     def add(self, mark: Mark | None, path: Keys | str, message: str, hint: str = "") -> None:
-        """Record a problem."""
+        """Record a problem.
+
+        Raises:
+            Refused: There are `PROBLEMS_MAX` now.
+        """
         where = Position(*mark) if mark else None
         text = path if isinstance(path, str) else dotted(path)
         self._found[Problem(where, text, message, hint)] = None
+        if len(self._found) >= PROBLEMS_MAX:
+            raise Refused
 
     def sorted(self) -> tuple[Problem, ...]:
         """Return them by position; those without one first."""

@@ -24,11 +24,12 @@ __all__ = [
     "read_documents",
 ]
 
-# Values of all files of a project, with aliases and `extends` written out. The official tool allows
-# as many in each file.
-VALUES_MAX: Final = 100_000
+# Values of all files of a project, with aliases and `extends` written out: 500 services of 100
+# values each, and parsing them ends within a second.
+VALUES_MAX: Final = 50_000
 TOO_MANY: Final = f"makes more than {VALUES_MAX:,} values, with aliases and extends written out"
 TOO_MANY_HINT: Final = "split the project, or use fewer aliases"
+DOCUMENTS_MAX: Final = 50  # documents of one file; they are merged like files
 DEPTH_MAX: Final = 100  # nested mappings and lists; far above what any key needs
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -162,6 +163,8 @@ class _Composer:
             if isinstance(event, yaml.StreamEndEvent):
                 return roots
             if isinstance(event, yaml.DocumentStartEvent):
+                if len(roots) >= DOCUMENTS_MAX:
+                    raise self._refuse(event, f"has more than {DOCUMENTS_MAX} documents")
                 self._anchors.clear()
                 roots.append(self._value(self._next(), 0)[0])
 
@@ -173,16 +176,14 @@ class _Composer:
         self._problems.add(self._mark(event), "", message, hint)
         return Refused()
 
-    def _spend(self, event: Any, values: int) -> None:
-        if not self._budget.spend(values):
-            raise self._refuse(event, TOO_MANY, TOO_MANY_HINT)
-
     def _value(self, event: Any, depth: int) -> tuple[Any, int, int]:
         """Return the value that starts with an event, its size in values and its height."""
         kind = type(event)
         if kind is yaml.AliasEvent:
             return self._alias(event, depth)
-        self._spend(event, 1)
+        self._budget.values += 1
+        if self._budget.values > VALUES_MAX:
+            raise self._refuse(event, TOO_MANY, TOO_MANY_HINT)
         if kind is yaml.ScalarEvent:
             built = (self._scalar(event), 1, 0)
         else:
@@ -206,7 +207,8 @@ class _Composer:
         if name not in self._anchors:
             raise self._refuse(event, f"alias *{name} refers to an anchor that is not there")
         value, size, height = self._anchors[name]
-        self._spend(event, size)
+        if not self._budget.spend(size):
+            raise self._refuse(event, TOO_MANY, TOO_MANY_HINT)
         if depth + height > DEPTH_MAX:
             raise self._refuse(event, f"is nested more than {DEPTH_MAX} levels deep")
         if isinstance(value, _Tagged):
