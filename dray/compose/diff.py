@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dray.model import FileMount, MountKind, ProjectSpec, ServiceSpec
+from dray.model import EnvVar, FileMount, MountKind, ProjectSpec, ServiceSpec
+from dray.units import format_bytes, format_cpus, format_duration
 
 __all__ = ["Change", "Effect", "ProjectDiff", "ServiceDiff", "diff_projects"]
 
@@ -77,6 +78,11 @@ class ProjectDiff:
 
 
 # Model fields whose Compose key is another one: by path within a service, longest first.
+_ITEM_WORDS: Final = {
+    "gateway_priority": "gw_priority",
+    "kind": "type",
+    "published_end": "published",
+}
 _WORDS: Final = {
     "task.container.image.reference": "image",
     "task.container.image": "",
@@ -256,12 +262,24 @@ def _changes(old: Any, new: Any, field: str) -> Iterator[tuple[str, Change]]:
     path = _in_words(field)
     pairs_old, pairs_new = _pairs(old), _pairs(new)
     if pairs_old is None or pairs_new is None:
-        yield field, Change(path, _shown(old), _shown(new))
+        yield field, Change(path, _shown_field(field, old), _shown_field(field, new))
         return
     for key in sorted({*pairs_old, *pairs_new}):
-        if pairs_old.get(key, ...) != pairs_new.get(key, ...):
-            before, after = _shown(pairs_old.get(key)), _shown(pairs_new.get(key))
-            yield field, Change(f"{path}.{key}", before, after)
+        for change in _item_changes(pairs_old.get(key), pairs_new.get(key), f"{path}.{key}"):
+            yield field, change
+
+
+def _item_changes(old: Any, new: Any, path: str) -> Iterator[Change]:
+    """Yield the changes of one named item of a list: an environment variable, a port …"""
+    if old == new:
+        return
+    is_pair = isinstance(old, EnvVar) and isinstance(new, EnvVar)
+    if is_pair or not dataclasses.is_dataclass(old) or type(old) is not type(new):
+        yield Change(path, _shown(old), _shown(new))
+        return
+    for name, change in _changes(old, new, ""):
+        word = _ITEM_WORDS.get(name, change.path)
+        yield dataclasses.replace(change, path=f"{path}.{word}")
 
 
 def _in_words(field: str) -> str:
@@ -296,9 +314,22 @@ def _pairs(value: Any) -> dict[str, Any] | None:
     return found
 
 
+def _shown_field(field: str, value: Any) -> str:
+    """Return a quantity in the unit that Compose has for it, by the end of the field's name."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        return _shown(value)
+    if field.endswith("cpu_millis"):
+        return format_cpus(int(value))
+    if field.endswith("_bytes"):
+        return format_bytes(int(value))
+    return format_duration(value) if field.endswith("_s") else _shown(value)
+
+
 def _shown(value: Any) -> str:
     """Return a value for people."""
     match value:
+        case EnvVar():
+            return "" if value.value is None else value.value
         case None:
             return ""
         case enum.Enum():
