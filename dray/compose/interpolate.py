@@ -117,7 +117,9 @@ def _braced(
     if kind == "-":
         return text, end + 1
     reason = f": {text}" if text else ""
-    raise BadTemplate(f"required variable {name} is missing a value{reason}", "set it")
+    raise BadTemplate(
+        f"required variable {name} is missing a value{reason}", "set it, or put it in .env"
+    )
 
 
 def _closing(template: str, start: int) -> int:

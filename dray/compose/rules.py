@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from dray.compose.short import is_address
 from dray.compose.structure import did_you_mean
-from dray.compose.tree import Keys, Map, Problems, mark_at
+from dray.compose.tree import Keys, Map, Problems, dotted, mark_at
 
 __all__ = ["check_entries", "check_project"]
 
@@ -200,9 +200,8 @@ class _Check:
         ]
         for where, target in targets:
             if target in taken:
-                self.refuse(
-                    where, f"{target} is already mounted by {'.'.join(map(str, taken[target][2:]))}"
-                )
+                other = dotted(taken[target][2:])
+                self.refuse(where, f"{target} is already mounted by {other}")
             taken[target] = where
 
     def cycles(self) -> None:

@@ -26,6 +26,7 @@ _TYPE_WORDS: Final = {
     "boolean": "true or false",
     "null": "nothing",
 }
+_CAST_FORMS: Final = ("count", "flag", "float", "integer", "opt out")
 _CUTOFF: Final = 0.7  # how alike two keys must be to be taken for a slip
 _COMPARED_MAX: Final = 200  # known words that a wrong one is compared with
 _SHOWN_LENGTH: Final = 40
@@ -90,7 +91,10 @@ def _expected(kind: Kind) -> str:
         words.append("a mapping")
     if kind.items is not None:
         words.append("a list")
-    words += [_TYPE_WORDS[name] for name in dict.fromkeys(kind.scalars)]
+    scalars = dict.fromkeys(kind.scalars)
+    if kind.form in _CAST_FORMS and len(scalars) > 1:
+        del scalars["text"]  # taken because of variables; what they hold must be the other type
+    words += [_TYPE_WORDS[name] for name in scalars]
     if len(words) == 1:
         return words[0]
     return f"{', '.join(words[:-1])} or {words[-1]}"

@@ -150,7 +150,10 @@ class _Composer:
             mark = (self._path, before.count("\n") + 1, column)
             self._problems.add(mark, "", f"is not YAML: {error.reason}")
         except yaml.MarkedYAMLError as error:
-            place = error.problem_mark or error.context_mark
+            # What is left open is looked for where it starts, anything else where it is noticed.
+            is_open = "flow" in (error.context or "") or "quoted" in (error.context or "")
+            marks = (error.problem_mark, error.context_mark)
+            place = next(filter(None, reversed(marks) if is_open else marks), None)
             mark = (self._path, place.line + 1, place.column + 1) if place else (self._path, 1, 1)
             context = f" {error.context}" if error.context else ""
             self._problems.add(mark, "", f"is not YAML: {error.problem}{context}")
