@@ -270,7 +270,7 @@ def _changes(old: Any, new: Any, field: str) -> Iterator[tuple[str, Change]]:
 
 
 def _item_changes(old: Any, new: Any, path: str) -> Iterator[Change]:
-    """Yield the changes of one named item of a list: an environment variable, a port …"""
+    """Return entries by name, of maps of text and lists of named values; None for others."""
     if old == new:
         return
     is_pair = isinstance(old, EnvVar) and isinstance(new, EnvVar)

@@ -122,7 +122,8 @@ class _Maker:
         words = {0: PROJECT_WORDS, 2: SERVICE_WORDS}.get(len(path))
         if words is None or path[:1] not in ((), ("services",)):
             return {}
-        return {KEY: self.words(words, (*path, KEY))}
+        below = (*path, KEY)
+        return {KEY: self.described(self.words(words, below), below)}
 
     def words(self, words: tuple[Word, ...], path: Path) -> Schema:
         """Return the schema of a mapping of `x-dray`."""

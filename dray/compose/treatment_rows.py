@@ -339,9 +339,9 @@ ROWS: Final[tuple[Row, ...]] = (
     *_deploy(),
     *_network(),
     *_files(),
-    Row("x-dray", executors=(Executor.LOADER,)),
+    Row("x-dray", executors=(Executor.LOADER,), reason="what dray adds to Compose"),
     *_words("x-dray", PROJECT_WORDS),
-    Row(_SERVICE + "x-dray", executors=(Executor.LOADER,)),
+    Row(_SERVICE + "x-dray", executors=(Executor.LOADER,), reason="what dray adds"),
     *_words(_SERVICE + "x-dray", SERVICE_WORDS),
 )
 """Every key, in the order of the document."""
