@@ -107,11 +107,21 @@ class Finding:
     def message(self) -> str:
         """What is wrong with the key, or why it has no effect."""
         if self.missing:
-            needed = " and ".join(f"{each.name} ({each.value})" for each in self.missing)
-            return f"is not carried out yet: it needs {needed}"
+            return f"is not carried out yet: it needs {self._needed}"
         if self.is_refused:
             return f"is not supported: {self.row.reason}"
         return f"has no effect: {self.row.reason}"
+
+    @property
+    def ignored_message(self) -> str:
+        """What --allow-ignored says of a key that it goes without."""
+        if self.missing:
+            return f"is left out: it needs {self._needed}"
+        return f"is left out: {self.row.reason}"
+
+    @property
+    def _needed(self) -> str:
+        return " and ".join(f"{each.name} ({each.value})" for each in self.missing)
 
     @property
     def hint(self) -> str:
@@ -201,7 +211,7 @@ class _Walk:
 
 
 def _same(value: object, other: object) -> bool:
-    return type(value) is type(other) and value == other
+    return value == other and isinstance(value, bool) is isinstance(other, bool)
 
 
 def _has(value: object, row: ValueRow) -> bool:

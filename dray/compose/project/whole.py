@@ -49,7 +49,12 @@ def to_project(
         allow_ignored: Go without the keys that cannot be carried out: the project is made as if
             the file did not have them, and they are listed as ignored.
     """
-    found = findings(canonical.config, available)
+    # What nobody knows below x-dray is said by its own reader, and better.
+    found = [
+        each
+        for each in findings(canonical.config, available)
+        if not (each.is_unknown and xdray.KEY in each.path)
+    ]
     refused = [each for each in found if each.is_refused]
     dropped = [each for each in refused if allow_ignored and not each.row.is_vital]
     sheet = Sheet(canonical, frozenset(each.path for each in dropped))
@@ -64,9 +69,13 @@ def to_project(
         faults=_sorted(
             (*sheet.faults, *_problems(sheet, (each for each in kept if each.row.is_vital)))
         ),
-        ignored=_problems(sheet, (*meaningless, *dropped)),
+        ignored=_sorted((*_problems(sheet, meaningless), *_left_out(sheet, dropped))),
         problems=_sorted(sheet.problems),
     )
+
+
+def _left_out(sheet: Sheet, found: list[Finding]) -> list[Problem]:
+    return [sheet.finding(each.path, each.ignored_message) for each in found]
 
 
 def _is_told(sheet: Sheet, found: Finding) -> bool:

@@ -234,6 +234,9 @@ def test_allow_ignored_goes_without_the_refused_keys() -> None:
         "services.web.restart",
         "services.web.volumes[0]",
     ]
+    assert str(result.ignored[2]) == (
+        "services.web.restart: is left out: it needs AGENT (the node's agent: restarts and hooks)"
+    )
     [service] = result.project.services
     assert (service.ports, service.mode.kind) == ((), ServiceModeKind.REPLICATED)
     assert [mount.target for mount in service.task.container.mounts] == ["/t"]

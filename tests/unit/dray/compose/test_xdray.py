@@ -113,6 +113,13 @@ def test_nothing_of_a_wrong_x_dray_is_taken() -> None:
     assert len(result.problems) == 1
 
 
+def test_allow_ignored_does_not_hide_a_typo() -> None:
+    """A word that nobody knows is a mistake, and not something to go without."""
+    result = project_of(a_config({"x-dray": {"singelton": True}}), allow_ignored=True)
+    assert [each.path for each in result.problems] == ["services.web.x-dray.singelton"]
+    assert result.ignored == ()
+
+
 @pytest.mark.parametrize(
     "text",
     [
