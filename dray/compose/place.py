@@ -95,7 +95,7 @@ class Sheet:
         """Yield every scalar's path below `path` that nobody has read."""
         if path in self.read or path in self.dropped:
             return
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             for key, child in value.items():
                 yield from self.unread(child, (*path, key))
         elif isinstance(value, list):
@@ -105,23 +105,52 @@ class Sheet:
             yield path
 
 
-@dataclass(frozen=True, slots=True)
 class Place:
-    """One place of the config: its value, None when it is absent or null."""
+    """One place of the config: its value, None when it is absent or null.
 
-    sheet: Sheet
-    path: Path
-    value: object
+    Made for every key that there could be, so it is small, and its path is put together on demand.
+    """
+
+    __slots__ = ("_above", "_step", "sheet", "value")
+
+    def __init__(
+        self, sheet: Sheet, value: object, above: Place | None = None, step: Step = ""
+    ) -> None:
+        """Be the root of a config, or what is at a key or index of another place."""
+        self.sheet = sheet
+        self.value = value
+        self._above = above
+        self._step = step
+
+    @property
+    def path(self) -> Path:
+        """Where this is."""
+        steps: list[Step] = []
+        place = self
+        while place._above is not None:
+            steps.append(place._step)
+            place = place._above
+        return tuple(reversed(steps))
+
+    @property
+    def name(self) -> str:
+        """The key of this place."""
+        return str(self._step)
 
     def at(self, *steps: str) -> Place:
         """Return the place below by keys; absent ones have the value None."""
-        value, path = self.value, self.path
+        place, sheet = self, self.sheet
         for step in steps:
-            path = (*path, step)
-            value = value.get(step) if isinstance(value, Mapping) else None
-            if path in self.sheet.dropped:
-                value = None
-        return Place(self.sheet, path, value)
+            value = place.value
+            place = Place(sheet, value.get(step) if isinstance(value, dict) else None, place, step)
+            if sheet.dropped and place.value is not None and place.path in sheet.dropped:
+                place.value = None
+        return place
+
+    def read_as(self, value: object) -> Place:
+        """Return this place with another value: what its own stands for."""
+        self.mark()
+        return Place(self.sheet, value, self._above, self._step)
 
     @property
     def is_given(self) -> bool:
@@ -140,30 +169,33 @@ class Place:
 
     def mark(self) -> None:
         """Count this and everything below it as read."""
-        self.sheet.read.add(self.path)
+        if self.value is not None:
+            self.sheet.read.add(self.path)
 
     # ---- containers ----------------------------------------------------------------------------
 
     def entries(self) -> list[tuple[str, Place]]:
         """Return the entries of a mapping, sorted by key."""
-        if isinstance(self.value, Mapping):
-            keys = sorted(str(key) for key in self.value)
-            return [
-                (key, self.at(key)) for key in keys if (*self.path, key) not in self.sheet.dropped
+        value = self.value
+        if isinstance(value, dict):
+            found = [
+                (str(key), Place(self.sheet, value[key], self, str(key)))
+                for key in sorted(value, key=str)
             ]
-        if self.is_given:
+            dropped = self.sheet.dropped
+            return [each for each in found if each[1].path not in dropped] if dropped else found
+        if value is not None:
             self.fault("must be a mapping")
         return []
 
     def items(self) -> list[Place]:
         """Return the items of a list, in order."""
-        if isinstance(self.value, list):
-            return [
-                Place(self.sheet, (*self.path, index), item)
-                for index, item in enumerate(self.value)
-                if (*self.path, index) not in self.sheet.dropped
-            ]
-        if self.is_given:
+        value = self.value
+        if isinstance(value, list):
+            found = [Place(self.sheet, item, self, index) for index, item in enumerate(value)]
+            dropped = self.sheet.dropped
+            return [each for each in found if each.path not in dropped] if dropped else found
+        if value is not None:
             self.fault("must be a list")
         return []
 
@@ -171,9 +203,9 @@ class Place:
 
     def text(self, default: str = "") -> str:
         """Return text; numbers are taken as they are written."""
-        self.mark()
         if self.value is None:
             return default
+        self.mark()
         if isinstance(self.value, bool):
             return "true" if self.value else "false"
         if isinstance(self.value, str | int | float):
@@ -264,6 +296,8 @@ class Place:
         """Return a list of texts; one text alone stands for a list of it."""
         if isinstance(self.value, str):
             return (self.text(),)
+        if self.value is None:
+            return ()
         return tuple(item.text() for item in self.items())
 
     def maybe_texts(self) -> tuple[str, ...] | None:
@@ -272,4 +306,6 @@ class Place:
 
     def pairs(self) -> StringMap:
         """Return a map of texts."""
+        if self.value is None:
+            return ()
         return string_map({key: value.text() for key, value in self.entries()})

@@ -160,44 +160,50 @@ def findings(
     return list(walk.below(config, (), _ROOT))
 
 
-@dataclass(frozen=True, slots=True)
 class _Walk:
-    project: str
-    available: frozenset[Executor]
+    """One walk over a config."""
+
+    def __init__(self, project: str, available: frozenset[Executor]) -> None:
+        self.project = project
+        self.available = available
 
     def below(self, value: object, path: Path, branch: _Branch) -> Iterator[Finding]:
         """Yield what is found among the keys or items of a value."""
-        children: list[tuple[Step, object]] = []
-        if isinstance(value, Mapping):
-            children = [(str(key), child) for key, child in value.items()]
+        if isinstance(value, dict):
+            for key, child in value.items():
+                yield from self.one(child, (*path, str(key)), branch)
         elif isinstance(value, list):
-            children = list(enumerate(value))
-        for step, child in children:
-            yield from self.one(child, (*path, step), branch, step)
+            for index, child in enumerate(value):
+                yield from self.one(child, (*path, index), branch)
 
-    def one(self, value: object, path: Path, around: _Branch, step: Step) -> Iterator[Finding]:
+    def one(self, value: object, path: Path, around: _Branch) -> Iterator[Finding]:
         """Yield what is found at one key and below it."""
-        branch = around.child(step)
-        if isinstance(step, str) and step.startswith(_EXTENSION) and step not in around.below:
-            yield Finding(path, _FOREIGN)
-            return
+        step = path[-1]
+        branch = around.below.get(_ITEM if isinstance(step, int) else step)
+        if branch is None and isinstance(step, str):
+            if step.startswith(_EXTENSION):
+                yield Finding(path, _FOREIGN)
+                return
+            branch = around.below.get(_ANY)
         if branch is None:
             yield Finding(path, _UNKNOWN)
             return
-        valued = next((each for each in branch.values if _has(value, each)), None)
+        valued = _valued(value, branch.values) if branch.values else None
         row = branch.row if valued is None else valued.row
-        found = None if row is None or self.is_neutral(value, path, row) else self.judge(path, row)
+        found = None if row is None else self.judge(value, path, row)
         if found is not None:
             yield found
         elif branch.below and valued is None:
             yield from self.below(value, path, branch)
 
-    def judge(self, path: Path, row: Row) -> Finding | None:
+    def judge(self, value: object, path: Path, row: Row) -> Finding | None:
         """Return what is found of a key by its row; None when it is honoured."""
-        if row.treatment is not Treatment.HONOURED:
-            return Finding(path, row)
-        missing = tuple(each for each in row.executors if each not in self.available)
-        return Finding(path, row, missing) if missing else None
+        missing: tuple[Executor, ...] = ()
+        if row.treatment is Treatment.HONOURED:
+            if self.available.issuperset(row.executors):
+                return None
+            missing = tuple(each for each in row.executors if each not in self.available)
+        return None if self.is_neutral(value, path, row) else Finding(path, row, missing)
 
     def is_neutral(self, value: object, path: Path, row: Row) -> bool:
         """Return whether the value asks for nothing beyond the default."""
@@ -214,9 +220,13 @@ def _same(value: object, other: object) -> bool:
     return value == other and isinstance(value, bool) is isinstance(other, bool)
 
 
+def _valued(value: object, rows: list[ValueRow]) -> ValueRow | None:
+    return next((each for each in rows if _has(value, each)), None)
+
+
 def _has(value: object, row: ValueRow) -> bool:
     if row.key:
-        value = value.get(row.key) if isinstance(value, Mapping) else None
+        value = value.get(row.key) if isinstance(value, dict) else None
     if value is None:
         return False
     text = str(value)

@@ -166,7 +166,7 @@ def _check_address(place: Place, told: str, service: ServiceSpec, subnets: list[
     except ValueError:
         place.fault(f"{told!r} is not an IP address")
         return
-    wanted = 4 if str(place.path[-1]) == "ipv4_address" else 6
+    wanted = 4 if place.name == "ipv4_address" else 6
     if address.version != wanted:
         place.fault(f"{told} is an IPv{address.version} address")
     elif subnets and not any(address in subnet for subnet in subnets):

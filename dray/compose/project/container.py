@@ -42,7 +42,7 @@ def default_image(project: str, service: str) -> str:
 
 def container(service: Place, project: str) -> ContainerSpec:
     """Return the container of one service."""
-    name = str(service.path[-1])
+    name = service.name
     return ContainerSpec(
         image=_image(service, default_image(project, name)),
         entrypoint=service.at("entrypoint").maybe_texts(),
@@ -82,7 +82,7 @@ def container(service: Place, project: str) -> ContainerSpec:
 def _service_environment(service: Place) -> tuple[EnvVar, ...]:
     """Return what the files of `env_file` say, and `environment` over it."""
     service.at("env_file").mark()  # their content comes with the view
-    told = service.sheet.view.environments.get(str(service.path[-1]), {})
+    told = service.sheet.view.environments.get(service.name, {})
     values = dict(told) | {
         variable.name: variable.value for variable in environment(service.at("environment"))
     }
@@ -108,7 +108,7 @@ def _pull_policy(place: Place) -> tuple[PullPolicy, float]:
         return policy, 0.0
     age = _REFRESH_AFTER.get(told, told.removeprefix("every_"))
     if told in _REFRESH_AFTER or told.startswith("every_"):
-        after = Place(place.sheet, place.path, age).duration()
+        after = place.read_as(age).duration()
         return PullPolicy.REFRESH, after
     place.fault(
         f"{told!r} is not a pull policy",

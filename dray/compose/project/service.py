@@ -37,7 +37,7 @@ _CONDITIONS: Final = {
 
 def service_spec(place: Place, project: str) -> ServiceSpec:
     """Return one service as the cluster stores it; what is wrong is noted in the place's sheet."""
-    name = str(place.path[-1])
+    name = place.name
     try:
         check_service_name(name)
     except DrayError as error:

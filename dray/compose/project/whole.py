@@ -58,7 +58,7 @@ def to_project(
     refused = [each for each in found if each.is_refused]
     dropped = [each for each in refused if allow_ignored and not each.row.is_vital]
     sheet = Sheet(canonical, frozenset(each.path for each in dropped))
-    project, builds = _project(Place(sheet, (), canonical.config))
+    project, builds = _project(Place(sheet, dict(canonical.config)))
     refused += _unread(sheet, refused)
     meaningless = [each for each in found if not each.is_refused]
     kept = [each for each in refused if each not in dropped and not _is_told(sheet, each)]
@@ -142,7 +142,7 @@ def _build(service: Place, project: str) -> Build | None:
     if not place.is_given:
         return None
     place.mark()
-    name = str(service.path[-1])
+    name = service.name
     image = service.at("image").text() or default_image(project, name)
     options = place.value if isinstance(place.value, dict) else {"context": place.text()}
     return Build(name, image, options)
