@@ -87,6 +87,10 @@ class Sheet:
         """Return a problem with the position of a path."""
         return Problem(self.view.where(path), shown_path(path), message, hint)
 
+    def is_dropped(self, path: Path) -> bool:
+        """Return whether a path, or one above it, is left out."""
+        return any(path[:length] in self.dropped for length in range(1, len(path) + 1))
+
     def is_noted(self, path: Path) -> bool:
         """Return whether a path, or one above it, has a fault or a problem."""
         return any(path[:length] in self.noted for length in range(1, len(path) + 1))
@@ -143,9 +147,13 @@ class Place:
         for step in steps:
             value = place.value
             place = Place(sheet, value.get(step) if isinstance(value, dict) else None, place, step)
-            if sheet.dropped and place.value is not None and place.path in sheet.dropped:
-                place.value = None
+        if sheet.dropped and place.value is not None and sheet.is_dropped(place.path):
+            place.value = None
         return place
+
+    def has_any(self, keys: frozenset[str]) -> bool:
+        """Return whether one of the keys is there: most services have few of the many."""
+        return isinstance(self.value, dict) and not keys.isdisjoint(self.value)
 
     def read_as(self, value: object) -> Place:
         """Return this place with another value: what its own stands for."""

@@ -106,7 +106,7 @@ def service_extensions(service: Place) -> ServiceExtensions:
     """Return what `x-dray` of a service says; nothing of it when a part is wrong."""
     place = service.at(KEY)
     place.mark()
-    if not check(place, SERVICE_WORDS):
+    if not place.is_given or not check(place, SERVICE_WORDS):
         return ServiceExtensions()
     schedule, timezone = _schedule(place.at("schedule"))
     extensions = ServiceExtensions(

@@ -32,6 +32,25 @@ _PULL_POLICIES: Final = {
     "build": PullPolicy.MISSING,
 }
 _REFRESH_AFTER: Final = {"refresh": "1d", "daily": "1d", "weekly": "1w"}
+_SECURITY_KEYS: Final = frozenset(
+    {
+        "privileged",
+        "read_only",
+        "cap_add",
+        "cap_drop",
+        "security_opt",
+        "userns_mode",
+        "pid",
+        "ipc",
+        "uts",
+        "cgroup",
+        "cgroup_parent",
+        "device_cgroup_rules",
+        "sysctls",
+        "use_api_socket",
+        "credential_spec",
+    }
+)
 _SIGNAL: Final = re.compile(r"(SIG)?[A-Z][A-Z0-9+-]{1,15}|[1-9][0-9]?")
 
 
@@ -148,6 +167,8 @@ def _logging(place: Place) -> Logging:
 
 
 def _security(service: Place) -> Security:
+    if not service.has_any(_SECURITY_KEYS):
+        return Security()
     return Security(
         privileged=service.at("privileged").flag(),
         read_only=service.at("read_only").flag(),

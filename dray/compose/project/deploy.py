@@ -239,6 +239,8 @@ def _older_restart(place: Place) -> RestartPolicy | None:
 def update(place: Place, *, is_rollback: bool = False) -> UpdatePolicy:
     """Return `update_config` or `rollback_config` with Swarm's defaults."""
     default = UpdatePolicy()
+    if not place.value:
+        return default
     action = place.at("failure_action").text()
     if action not in _ACTIONS or (is_rollback and action == "rollback"):
         known = "pause or continue" if is_rollback else "pause, continue or rollback"

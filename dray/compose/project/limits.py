@@ -20,6 +20,28 @@ from dray.model import (
 
 __all__ = ["devices", "limits", "reservations"]
 
+_LIMIT_KEYS: Final = frozenset(
+    {
+        "blkio_config",
+        "cpu_period",
+        "cpu_quota",
+        "cpu_rt_period",
+        "cpu_rt_runtime",
+        "cpu_shares",
+        "cpus",
+        "cpuset",
+        "mem_limit",
+        "mem_swappiness",
+        "memswap_limit",
+        "oom_kill_disable",
+        "oom_score_adj",
+        "pids_limit",
+        "shm_size",
+        "storage_opt",
+        "ulimits",
+    }
+)
+_RESERVING_KEYS: Final = frozenset({"gpus", "mem_reservation", "pids_limit"})
 _GPU: Final = "gpu"
 _NAMED_PERIOD_US: Final = 1_000_000
 
@@ -27,6 +49,8 @@ _NAMED_PERIOD_US: Final = 1_000_000
 def limits(service: Place) -> ResourceLimits:
     """Return what a container may use; `deploy.resources.limits` wins over the older keys."""
     newer = service.at("deploy", "resources", "limits")
+    if not newer.is_given and not service.has_any(_LIMIT_KEYS):
+        return ResourceLimits()
     cpus = newer.at("cpus").maybe_cpus()
     memory = newer.at("memory").maybe_size()
     pids = newer.at("pids").maybe_whole()
@@ -127,6 +151,9 @@ def _device(place: Place) -> DeviceMapping:
 def reservations(service: Place) -> ResourceReservations:
     """Return what placement sets aside for one replica, less what `x-dray` adds."""
     told = service.at("deploy", "resources", "reservations")
+    if not told.is_given and not service.has_any(_RESERVING_KEYS):
+        pids_limit = service.at("deploy", "resources", "limits", "pids").maybe_whole()
+        return ResourceReservations(pids=max(pids_limit or 0, 0))
     memory = told.at("memory").maybe_size()
     memory_older = service.at("mem_reservation").maybe_size()
     pids = service.at("deploy", "resources", "limits", "pids").maybe_whole()
