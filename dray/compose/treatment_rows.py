@@ -89,6 +89,11 @@ def _container() -> list[Row]:
         ),
         *_keys(_SERVICE + "logging.", "driver options", Executor.RUNTIME),
         *_keys(_SERVICE + "ulimits.*.", "soft hard", Executor.RUNTIME),
+    ]
+
+
+def _life() -> list[Row]:
+    return [
         *_keys(_SERVICE, "restart post_start pre_stop", Executor.AGENT),
         *(
             row
@@ -335,6 +340,7 @@ def _words(below: str, words: Iterable[Word], around: Executor | None = None) ->
 ROWS: Final[tuple[Row, ...]] = (
     *_top(),
     *_container(),
+    *_life(),
     *_client_and_loader(),
     *_deploy(),
     *_network(),
