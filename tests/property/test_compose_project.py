@@ -7,7 +7,7 @@ from typing import Any, Final
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dray.compose.treatment import AVAILABLE
+from dray.compose.treatment import AVAILABLE, ROWS
 from tests.compose_views import ALL, a_config, project_of
 
 _TEXT: Final = st.text("abcz09._-", min_size=1, max_size=8)
@@ -151,3 +151,37 @@ def test_no_value_breaks_the_conversion(service: dict[str, Any]) -> None:
     """Values of any shape end in findings, never in an exception."""
     result = project_of(a_config(service))
     assert result.project.services[0].name == "web"
+
+
+_PATHS: Final = [
+    row.path.replace("[]", ".[]").split(".")
+    for row in ROWS
+    if "." in row.path or row.path == "x-dray"
+]
+
+
+def _put(around: Any, steps: list[str], value: Any) -> None:
+    """Put a value at a path of the table, making what is around it."""
+    step, *rest = steps
+    if isinstance(around, list):
+        if not around:
+            around.append({} if rest else value)
+        inner, rest = around[0], rest
+    else:
+        key = "web" if step == "*" else step
+        empty: Any = [] if rest[:1] == ["[]"] else {}
+        inner = around.setdefault(key, empty if rest else value)
+    if rest and isinstance(inner, dict | list):
+        _put(inner, rest, value)
+
+
+@given(st.lists(st.tuples(st.sampled_from(_PATHS), _ANY), min_size=1, max_size=6))
+def test_no_value_of_any_key_breaks_the_conversion(told: list[tuple[list[str], Any]]) -> None:
+    """A value of any shape at any key of the table ends in findings, never in an exception."""
+    config: dict[str, Any] = {"name": "shop", "services": {"web": {"image": "nginx"}}}
+    for steps, value in told:
+        _put(config, steps, value)
+    if isinstance(config["services"], dict):
+        result = project_of(config)
+        assert [each for each in result.faults if not each.message] == []
+        assert project_of(config) == result

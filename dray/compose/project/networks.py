@@ -49,7 +49,7 @@ def _attachment(name: str, place: Place) -> NetworkAttachment:
 
 
 def _int32(place: Place) -> int:
-    value = int(place.ratio())
+    value = place.whole()
     if not -(2**31) <= value < 2**31:
         place.fault(f"{value} is outside -2^31 to 2^31-1")
         return 0

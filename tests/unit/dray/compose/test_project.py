@@ -564,3 +564,10 @@ def test_a_name_that_is_no_label_is_mapped_and_told() -> None:
     result = project_of({**a_config({}), "name": "my_shop"})
     assert result.project.name == "my-shop"
     assert [each.path for each in result.faults] == ["name"]
+
+
+@pytest.mark.parametrize("value", [float("inf"), 1e300, 0.5, 2**31], ids=str)
+def test_a_priority_that_is_no_number_of_it_is_a_fault(value: float) -> None:
+    """Whatever a priority is, it ends in a sentence."""
+    config = a_config({"networks": {"n": {"priority": value}}}, networks={"n": {}})
+    assert [each.path for each in project_of(config).faults] == ["services.web.networks.n.priority"]
