@@ -31,14 +31,15 @@ to other tools and have no effect; `x-dray` is [ours](#x-dray).
 
 Where a file says nothing, dray does what Docker and Swarm do:
 
-- One replica; a job or a scheduled service runs once. `scale` is an older form of `deploy.replicas`.
-- `deploy.restart_policy` wins over `restart`. With neither, a service is restarted always, after 5 s,
-  and a job on failure only.
+- One replica; a job or a scheduled service runs once. `scale` is an older form of
+  `deploy.replicas`.
+- `deploy.restart_policy` wins over `restart`. With neither, a service is restarted always, after
+  5 s, and a job on failure only.
 - 10 s between the stop signal and the kill.
-- An update replaces one task at a time, stops the old one first, watches each for 5 s, and pauses at
-  the first failure. So does a rollback.
-- `deploy.resources.limits` wins over `mem_limit`, `cpus` and `pids_limit`; the limit of processes is
-  reserved, too.
+- An update replaces one task at a time, stops the old one first, watches each for 5 s, and pauses
+  at the first failure. So does a rollback.
+- `deploy.resources.limits` wins over `mem_limit`, `cpus` and `pids_limit`; the limit of processes
+  is reserved, too.
 - A config is the file `/<source>`, a secret `/run/secrets/<source>`, readable by everyone in the
   container (0444).
 - A bind mount makes its source when it is missing.
