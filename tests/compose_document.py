@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from dray.compose.document import compose_document
+from dray.compose.treatment_page import compose_document
 
 PATH: Final = Path(__file__).parent.parent / "dray" / "compose" / "COMPOSE.md"
 
