@@ -43,13 +43,12 @@ _HOSTS = either(map_of(either(_TEXT, _TEXTS)), _UNIQUE_TEXTS, form="hosts")
 _EXTERNAL = either(scalar("boolean", "text"), record({"name": _TEXT}), form="flag")
 _ORDER = scalar("text", choices=("start-first", "stop-first"))
 
-_ULIMITS = map_of(
-    either(
-        scalar("integer", "text"),
-        record({"hard": _INTEGER, "soft": _INTEGER}, "soft", "hard"),
-        form="ulimit",
-    )
+_ULIMIT = either(
+    scalar("integer", "text"),
+    record({"hard": _INTEGER, "soft": _INTEGER}, "soft", "hard"),
+    form="ulimit",
 )
+_ULIMITS = map_of(replace(_ULIMIT, keep=True))
 _FILE_MOUNTS = list_of(
     either(
         _TEXT,
@@ -357,7 +356,7 @@ _ENV_FILE = either(
             _TEXT,
             record(
                 {
-                    "path": _TEXT,
+                    "path": replace(_TEXT, keep=True),
                     "format": _TEXT,
                     "required": scalar("boolean", "text", form="opt out", keep=True),
                 },

@@ -6,7 +6,6 @@ specification's exceptions. `unify` then drops what a later item of a list repla
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
@@ -155,26 +154,19 @@ def _merge_logging(base: _Side, over: _Side, path: Keys, problems: Problems) -> 
 
 
 def _merge_pools(base: _Side, over: _Side, path: Keys, problems: Problems) -> Any:
-    """Merge address pools of a network: those of one subnet are one pool."""
+    """Return the later address pools, each laid over the earlier one of its subnet.
+
+    Earlier pools of other subnets are dropped, as the official tool does.
+    """
     if not isinstance(base.value, Seq) or not isinstance(over.value, Seq):
         return over.value
-    pools = base.value
+    earlier = {pool.get("subnet"): pool for pool in base.value if isinstance(pool, Map)}
+    result = Seq(over.value.mark)
     for index, pool in enumerate(over.value):
-        same = next(
-            (
-                old
-                for old in pools
-                if isinstance(old, Map)
-                and isinstance(pool, Map)
-                and old.get("subnet") == pool.get("subnet")
-            ),
-            None,
-        )
-        if same is None:
-            pools.add(pool, over.value.marks[index])
-        else:
-            _merge_mappings(same, pool, (*path, index), problems)
-    return pools
+        old = earlier.get(pool.get("subnet")) if isinstance(pool, Map) else None
+        merged = pool if old is None else _merge_mappings(old, pool, (*path, index), problems)
+        result.add(merged, over.value.marks[index])
+    return result if over.value else base.value
 
 
 _STARTED: Final = {"condition": "service_started", "required": True}
@@ -240,8 +232,7 @@ def _by_key(item: Any) -> object:
 
 def _by_target(item: Any) -> object:
     if isinstance(item, Map):
-        target = item.get("target")
-        return posixpath.normpath(target) if isinstance(target, str) and target else None
+        return item.get("target")
     try:
         return parse_volume(item)["target"] if isinstance(item, str) else None
     except BadShort:

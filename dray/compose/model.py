@@ -97,6 +97,8 @@ def _lay_over(session: Session, tree: Map, file: _File) -> Map:
     _include(session, root, file)
     reset(tree, file.document.resets)
     services = root.get("services")
+    if "services" in root and not isinstance(services, Map):
+        check_section(root, "services", problems)
     if isinstance(services, Map):
         source = Source(file.path, file.scope.folder, services, file.document.resets, is_main=True)
         extend_services(session, source, file.scope.environment)

@@ -16,7 +16,7 @@ _REMOTE: Final = ("https://", "http://", "git://", "ssh://", "github.com/", "git
 def absolute(path: str, folder: str, home: str) -> str:
     """Return a path as an absolute one; `~` is the home folder."""
     if path.startswith("~"):
-        path = posixpath.join(home, path[1:].lstrip("/"))
+        return posixpath.normpath(posixpath.join(home, path[1:].lstrip("/")))
     if not path or path.startswith("/"):
         return path
     return posixpath.normpath(posixpath.join(folder, path))

@@ -48,6 +48,9 @@ def _check_service_entries(service: Map, path: Keys, problems: Problems) -> None
         if address is not None and not is_address(address):
             where = (*path, "ports", index, "host_ip")
             problems.add(port.mark_of("host_ip"), where, f"{address!r} is not an address")
+        if not isinstance(port, Map | str):
+            where = (*path, "ports", index)
+            problems.add(service.mark_of("ports"), where, f"{port} is not a port")
         if isinstance(port, Map) and "target" not in port:
             problems.add(port.mark, (*path, "ports", index), "lacks the key 'target'")
     for index, volume in enumerate(service.get("volumes") or ()):

@@ -76,7 +76,7 @@ def _shape(value: Any, kind: Kind, path: Keys, mark: Mark | None, context: _Cont
         shaped = _list(value, kind, path, context)
     else:
         shaped = value
-    if not kind.keep and (shaped is _OMIT or not shaped):
+    if not kind.keep and (shaped is _OMIT or not shaped or (kind.form, shaped) == ("bytes", "0")):
         return _OMIT
     return shaped
 
@@ -149,6 +149,8 @@ def _integer(value: Any) -> int:
         number = int(number)
     if isinstance(number, bool) or not isinstance(number, int):
         raise _BadValue(f"{scalar_text(value)!r} is not a whole number")
+    if not -(2**63) <= number < 2**63:
+        raise _BadValue(f"{number} is outside -2^63 to 2^63-1")
     return number
 
 
@@ -234,7 +236,7 @@ def _mode(value: Any) -> str:
 
 def _ulimit(value: Any) -> Any:
     if not isinstance(value, Map):
-        return _integer(value)
+        return _integer(value) or Map(None)
     result = Map(value.mark)
     for key in ("hard", "soft"):
         if key in value and (number := _integer(value[key])):

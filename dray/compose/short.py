@@ -67,6 +67,8 @@ def parse_ports(spec: str) -> list[dict[str, Any]]:
         raise BadShort(f"{spec!r} has the protocol {protocol!r}; known are tcp, udp and sctp")
     address = _bare_address(address, spec)
     first, last = _range(target_text, "container", spec)
+    if not first:
+        raise BadShort(f"{spec!r} has no proper container port: 0")
     published_first = published_last = 0
     if published_text:
         published_first, published_last = _range(published_text, "published", spec)
@@ -195,9 +197,7 @@ def split_command(line: str) -> list[str]:
     for character in line:
         if is_escaped:
             is_escaped = False
-            is_raw = inside in ("`", ")")
-            shown = "\\" + character if is_raw else {"t": "\t", "n": "\n"}.get(character, character)
-            word.append(shown)
+            word.append("\\" + character if inside in ("`", ")") else character)
             has_word = True
         elif character == "\\" and inside != "'":
             is_escaped = True

@@ -268,7 +268,8 @@ class _Composer:
             text, is_plain = event.value, event.implicit[0]
         else:
             raise self._refuse(event, "a key must be text, not a mapping or a list")
-        value = resolve(text) if is_plain else text
+        is_tagged = type(event) is yaml.ScalarEvent and event.tag
+        value = self._scalar(event) if is_plain or is_tagged else text
         if not isinstance(value, str):
             raise self._refuse(event, f"key {text!r} is not text", f'write it as "{text}"')
         line = event.start_mark.line + 1

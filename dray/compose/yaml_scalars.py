@@ -6,6 +6,7 @@ digits. yes, no, on and off are text, and so are dates.
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from typing import Final
@@ -44,7 +45,7 @@ _INTEGER = re.compile(
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 _NUMBER_STARTS: Final = frozenset("0123456789+-.")
 _DIGITS_MAX: Final = 64  # no 64-bit number is longer, in any base
-_GO_PLAIN_EXPONENT_MAX: Final = 21  # from here on a float is written with an exponent
+_PLAIN_EXPONENT_MAX: Final = 6  # from 1e+06 on a float is written with an exponent
 
 
 def resolve(text: str) -> str | int | float | bool | None:
@@ -81,6 +82,8 @@ def resolve_tagged(tag: str, text: str) -> str | int | float | bool | None:
         ValueError: The text is not of the type that its tag names.
     """
     name = tag.removeprefix("tag:yaml.org,2002:")
+    if name == "binary":
+        return base64.b64decode("".join(text.split()), validate=True).decode("utf-8")
     if name not in ("int", "float", "bool", "null"):
         return text
     value = resolve(text)
@@ -108,14 +111,14 @@ def scalar_text(value: object) -> str:
 
 
 def float_text(value: float) -> str:
-    """Return a float as the official tool writes it: shortest, exponent only from 1e+21 on."""
+    """Return a float as the official tool writes it: shortest, with an exponent from 1e+06 on."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
     digits, _, exponent_text = repr(value).partition("e")
     exponent = _exponent_of(digits, exponent_text, value)
-    if value != 0 and not -4 <= exponent < _GO_PLAIN_EXPONENT_MAX:
+    if value != 0 and not -4 <= exponent < _PLAIN_EXPONENT_MAX:
         mantissa = _significant(digits)
         sign = "-" if value < 0 else ""
         body = mantissa[0] + (f".{mantissa[1:]}" if len(mantissa) > 1 else "")
