@@ -16,13 +16,14 @@ from dray.errors import DrayError
 from dray.model import StringMap, string_map
 from dray.units import parse_bytes, parse_cpus, parse_duration
 
-__all__ = ["CanonicalView", "Path", "Place", "Sheet", "Step", "shown_path"]
+__all__ = ["PROBLEMS_MAX", "CanonicalView", "Path", "Place", "Sheet", "Step", "shown_path"]
 
 Step: TypeAlias = "str | int"
 Path: TypeAlias = tuple[Step, ...]
 
 _Number = TypeVar("_Number", int, float)
 
+PROBLEMS_MAX: Final = 100  # problems of one kind that are told; more help nobody
 _WHOLE_MAX: Final = 2**63 - 1  # int64 on the wire and in Docker's API
 
 
@@ -86,6 +87,11 @@ class Sheet:
     def finding(self, path: Path, message: str, hint: str = "") -> Problem:
         """Return a problem with the position of a path."""
         return Problem(self.view.where(path), shown_path(path), message, hint)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are so many problems that looking for more is no use."""
+        return len(self.problems) >= PROBLEMS_MAX
 
     def is_dropped(self, path: Path) -> bool:
         """Return whether a path, or one above it, is left out."""

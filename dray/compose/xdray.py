@@ -171,6 +171,8 @@ def check(place: Place, words: tuple[Word, ...]) -> bool:
         return False
     known = {word.name: word for word in words}
     for key, value in place.entries():
+        if place.sheet.is_full:
+            return False  # what to suggest takes time to find
         word = known.get(key)
         if word is None:
             value.problem("is not a word of x-dray", suggestion(key, known))

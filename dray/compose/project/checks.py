@@ -79,24 +79,31 @@ def _port_places(root: Place, service: ServiceSpec) -> Iterator[tuple[Place, Pub
 
 
 def _check_published(root: Place, project: ProjectSpec) -> None:
-    taken: dict[tuple[int, str], list[tuple[str, str]]] = {}
+    taken: dict[tuple[int, str], dict[str, str]] = {}
     for service in project.services:
         for place, port in _port_places(root, service):
             _check_port(place, port, service)
             if not port.published or port.published_end:
                 continue
             key = (port.published, port.protocol.name.lower())
-            others = taken.setdefault(key, [])
-            clash = next((name for name, host in others if _overlap(host, port.host_ip)), None)
+            others = taken.setdefault(key, {})
+            clash = _clash(others, port.host_ip)
             if clash is not None:
                 owner = "twice by this service" if clash == service.name else f"also by {clash}"
                 place.fault(f"port {key[0]}/{key[1]} is published {owner}", "publish another port")
-            others.append((service.name, port.host_ip))
+            others.setdefault(_listened(port.host_ip), service.name)
 
 
-def _overlap(host: str, other: str) -> bool:
-    everywhere = ("", "0.0.0.0", "::")  # noqa: S104
-    return host == other or host in everywhere or other in everywhere
+def _listened(host: str) -> str:
+    """Return the address that a port listens on; empty: all of them."""
+    return "" if host in ("0.0.0.0", "::") else host  # noqa: S104
+
+
+def _clash(others: dict[str, str], host: str) -> str | None:
+    """Return who has a port already on an address; those who have it are known by address."""
+    if not _listened(host):
+        return next(iter(others.values()), None)
+    return others.get(_listened(host), others.get(""))
 
 
 def _check_port(place: Place, port: PublishedPort, service: ServiceSpec) -> None:
@@ -124,8 +131,7 @@ def _check_port(place: Place, port: PublishedPort, service: ServiceSpec) -> None
 
 def _check_addresses(root: Place, project: ProjectSpec) -> None:
     subnets = {
-        network.key: _subnets(root.at("networks", network.key), network.ipam_pools)
-        for network in project.networks
+        network.key: _subnets(root.at("networks", network.key)) for network in project.networks
     }
     taken: dict[tuple[str, str], str] = {}
     for service in project.services:
@@ -143,15 +149,14 @@ def _check_addresses(root: Place, project: ProjectSpec) -> None:
                     place.at(key).fault(f"{told} is also that of {other}")
 
 
-def _subnets(place: Place, pools: tuple[object, ...]) -> list[_Network]:
+def _subnets(place: Place) -> list[_Network]:
     found: list[_Network] = []
-    for index in range(len(pools)):
-        items = place.at("ipam", "config").items()
-        told = items[index].at("subnet") if index < len(items) else place
-        if not told.is_given or told is place:
+    for item in place.at("ipam", "config").items():
+        told = item.at("subnet")
+        if not told.is_given:
             continue
         try:
-            found.append(ipaddress.ip_network(str(told.value)))
+            found.append(ipaddress.ip_network(told.text()))
         except ValueError:
             told.fault(f"{told.value!r} is not a subnet", "write it as 10.5.0.0/24")
     return found
@@ -212,6 +217,8 @@ def _check_amounts(place: Place, service: ServiceSpec) -> None:
 
 def _check_affinities(place: Place, service: ServiceSpec, names: dict[str, None]) -> None:
     for affinity in service.dray.affinities:
+        if place.sheet.is_full:
+            return
         is_here = affinity.target is AffinityTarget.SERVICE and "/" not in affinity.key
         if is_here and affinity.key not in names:
             word = "anti_affinity" if affinity.anti else "affinity"

@@ -59,7 +59,7 @@ _ORDERS: Final = {
     "stop-first": UpdateOrder.STOP_FIRST,
     "start-first": UpdateOrder.START_FIRST,
 }
-_CONSTRAINT: Final = re.compile(r"\s*([^\s=!]+)\s*(==|!=)\s*(.*?)\s*")
+_CONSTRAINT: Final = re.compile(r"([^\s=!]+)\s*(==|!=)\s*(.*)")
 _NODE_KEYS: Final = (
     "node.id",
     "node.hostname",
@@ -138,7 +138,7 @@ def placement(service: Place) -> Placement:
 
 def _constraint(place: Place) -> PlacementConstraint | None:
     told = place.text()
-    match = _CONSTRAINT.fullmatch(told)
+    match = _CONSTRAINT.fullmatch(told.strip())
     if match is None:
         place.fault(f"{told!r} is not a constraint", "write it as node.labels.disk == ssd")
         return None

@@ -27,8 +27,9 @@ from dray.errors import DrayError
 from dray.model import ProjectSpec
 from dray.names import check_label, dns_label
 
-__all__ = ["to_project"]
+__all__ = ["FINDINGS_MAX", "to_project"]
 
+FINDINGS_MAX: Final = 1000  # findings of one kind that are listed
 _NAMELESS: Final = "project"
 _LAST: Final = Position("\U0010ffff", 0, 0)
 
@@ -61,7 +62,9 @@ def to_project(
     project, builds = _project(Place(sheet, dict(canonical.config)))
     refused += _unread(sheet, refused)
     meaningless = [each for each in found if not each.is_refused]
-    kept = [each for each in refused if each not in dropped and not _is_told(sheet, each)]
+    kept = [
+        each for each in refused if each.path not in sheet.dropped and not _is_told(sheet, each)
+    ]
     return Projected(
         project=project,
         builds=builds,
@@ -88,9 +91,13 @@ def _problems(sheet: Sheet, found: Iterable[Finding]) -> tuple[Problem, ...]:
 
 
 def _sorted(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """Return problems by position and path, each once."""
+    """Return problems by position and path, each once; beyond a limit only how many."""
     unique = dict.fromkeys(problems)
-    return tuple(sorted(unique, key=lambda each: (each.position or _LAST, each.path, each.message)))
+    found = sorted(unique, key=lambda each: (each.position or _LAST, each.path, each.message))
+    if len(found) <= FINDINGS_MAX:
+        return tuple(found)
+    rest = Problem(None, "", f"and {len(found) - FINDINGS_MAX} more", "mend these first")
+    return (*found[:FINDINGS_MAX], rest)
 
 
 def _unread(sheet: Sheet, refused: list[Finding]) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -571,3 +572,23 @@ def test_a_priority_that_is_no_number_of_it_is_a_fault(value: float) -> None:
     """Whatever a priority is, it ends in a sentence."""
     config = a_config({"networks": {"n": {"priority": value}}}, networks={"n": {}})
     assert [each.path for each in project_of(config).faults] == ["services.web.networks.n.priority"]
+
+
+def test_findings_are_bounded_and_the_rest_is_counted() -> None:
+    """A project with endless mistakes is told of a thousand, quickly."""
+    ports = [
+        {"target": 80, "published": "80", "host_ip": f"10.0.{n >> 8}.{n & 255}"}
+        for n in range(5000)
+    ]
+    affinity = [f"no-such-service-{n}" for n in range(60)]
+    services = {
+        f"service-{n}": {"image": "x", "x-dray": {"affinity": affinity}, "deploy": {"replicas": -1}}
+        for n in range(1500)
+    }
+    config = {"name": "shop", "services": {"web": {"image": "x", "ports": ports}, **services}}
+    started_s = time.process_time()
+    result = project_of(config)
+    assert time.process_time() - started_s < 10
+    assert len(result.faults) == 1001
+    assert str(result.faults[-1]) == "and 500 more (mend these first)"
+    assert 100 <= len(result.problems) <= 101 + len(affinity)
