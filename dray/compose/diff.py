@@ -158,6 +158,7 @@ def diff_projects(before: ProjectSpec | None, after: ProjectSpec) -> ProjectDiff
     """
     known = {service.name: service for service in before.services} if before else {}
     wanted = {service.name: service for service in after.services}
+    by_entry = _by_entry(before, after) if before is not None else {}
     services: list[ServiceDiff] = []
     for name in sorted({*known, *wanted}):
         old, new = known.get(name), wanted.get(name)
@@ -166,10 +167,10 @@ def diff_projects(before: ProjectSpec | None, after: ProjectSpec) -> ProjectDiff
         elif new is None:
             services.append(ServiceDiff(name, Effect.REMOVED))
         else:
-            assert before is not None
-            found = _service_diff(old, new, _used_changes(before, after, new))
+            found = _service_diff(old, new, _used_changes(by_entry, new))
             services += [found] if found is not None else []
-    changes = _top_changes(before, after) if before is not None else ()
+    changes = _own_changes(before, after) if before is not None else []
+    changes += [change for listed in by_entry.values() for change in listed]
     return ProjectDiff(tuple(services), tuple(changes))
 
 
@@ -194,37 +195,40 @@ def _unique(changes: list[Change]) -> tuple[Change, ...]:
     return tuple(by_path.values())
 
 
-def _used_changes(before: ProjectSpec, after: ProjectSpec, service: ServiceSpec) -> list[Change]:
+def _used_changes(by_entry: dict[str, list[Change]], service: ServiceSpec) -> list[Change]:
     """Return changes of what a service's containers mount."""
     container = service.task.container
     volumes = {m.source for m in container.mounts if m.kind is MountKind.VOLUME}
-    used: list[tuple[str, set[str], Sequence[Any], Sequence[Any]]] = [
-        ("configs", _sources(container.configs), before.configs, after.configs),
-        ("secrets", _sources(container.secrets), before.secrets, after.secrets),
-        ("volumes", volumes, before.volumes, after.volumes),
+    used = [
+        *(f"configs.{name}" for name in sorted(_sources(container.configs))),
+        *(f"secrets.{name}" for name in sorted(_sources(container.secrets))),
+        *(f"volumes.{name}" for name in sorted(volumes)),
     ]
-    return [
-        change
-        for section, keys, old, new in used
-        for key, change in _entry_changes(section, old, new)
-        if key in keys
-    ]
+    return [change for entry in used for change in by_entry.get(entry, ())]
 
 
 def _sources(files: tuple[FileMount, ...]) -> set[str]:
     return {file.source for file in files}
 
 
-def _top_changes(before: ProjectSpec, after: ProjectSpec) -> list[Change]:
-    changes = [
+def _own_changes(before: ProjectSpec, after: ProjectSpec) -> list[Change]:
+    """Return the changes of what `x-dray` says of the project."""
+    return [
         Change(f"x-dray.{name}", _shown(old), _shown(new))
         for name in ("policy", "gang", "labels")
         if (old := getattr(before, name)) != (new := getattr(after, name))
     ]
+
+
+def _by_entry(before: ProjectSpec, after: ProjectSpec) -> dict[str, list[Change]]:
+    """Return the changes of networks, volumes, configs and secrets, by section and key."""
+    found: dict[str, list[Change]] = {}
     for section in ("networks", "volumes", "configs", "secrets"):
-        entries = _entry_changes(section, getattr(before, section), getattr(after, section))
-        changes += [change for _, change in entries]
-    return changes
+        for key, change in _entry_changes(
+            section, getattr(before, section), getattr(after, section)
+        ):
+            found.setdefault(f"{section}.{key}", []).append(change)
+    return found
 
 
 def _entry_changes(
