@@ -12,9 +12,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from dray.compose.tree import Keys, Map, Mark, Problems, Seq
-from dray.compose.yaml_scalars import resolve
 
-__all__ = ["BadTemplate", "boolean_of", "interpolate_tree", "substitute"]
+__all__ = [
+    "BadTemplate",
+    "boolean_of",
+    "float_of",
+    "integer_of",
+    "interpolate_tree",
+    "substitute",
+]
 
 Lookup = Callable[[str], str | None]
 
@@ -22,6 +28,8 @@ NESTING_MAX: Final = 32  # operands inside operands
 RESULT_LENGTH_MAX: Final = 1_048_576  # characters of one value: as much as a whole file
 
 _NAME = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*", re.ASCII)
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.?[0-9]*)(?:[eE][-+]?[0-9]{1,2})?", re.ASCII)
+_FLOAT_LENGTH_MAX: Final = 64  # characters; no honest number is longer
 _OPERATOR = re.compile(r":?[-+?]")
 
 
@@ -150,22 +158,21 @@ def boolean_of(text: str) -> bool | None:
     return None
 
 
-def _to_integer(text: str) -> int | None:
+def integer_of(text: str) -> int | None:
+    """Return the whole number of 64 bits that a text is in decimal, or None."""
     if re.fullmatch(r"[+-]?[0-9]{1,19}", text, re.ASCII) and -(2**63) <= int(text) < 2**63:
         return int(text)
     return None
 
 
-def _to_float(text: str) -> float | None:
-    value = resolve(text.replace("_", "x"))
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(text) if "x" not in text.lower() else None
+def float_of(text: str) -> float | None:
+    """Return the finite number that a text is in decimal, or None."""
+    return float(text) if _FLOAT.fullmatch(text) and len(text) <= _FLOAT_LENGTH_MAX else None
 
 
 _EXPECTED: Final[Mapping[str, tuple[Callable[[str], object], str]]] = {
-    "integer": (_to_integer, "a whole number"),
-    "float": (_to_float, "a number"),
+    "integer": (integer_of, "a whole number"),
+    "float": (float_of, "a number"),
     "boolean": (boolean_of, "true or false"),
 }
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from dray.compose.interpolate import boolean_of
+from dray.compose.interpolate import boolean_of, float_of, integer_of
 from dray.compose.keys import COMPOSE
 from dray.compose.kinds import Kind
 from dray.compose.short import BadShort, split_command
 from dray.compose.tree import Keys, Map, Mark, Problems, Seq, clone
-from dray.compose.yaml_scalars import resolve, scalar_text
+from dray.compose.yaml_scalars import scalar_text
 from dray.errors import DrayError
 from dray.units import parse_bytes, parse_duration
 
@@ -144,7 +144,7 @@ def _opt_out(value: Any) -> Any:
 
 
 def _integer(value: Any) -> int:
-    number = resolve(value) if isinstance(value, str) else value
+    number = integer_of(value) if isinstance(value, str) else value
     if isinstance(number, float) and number.is_integer():
         number = int(number)
     if isinstance(number, bool) or not isinstance(number, int):
@@ -168,7 +168,7 @@ def _device_count(value: Any) -> int:
 
 
 def _float(value: Any) -> float | int:
-    number = resolve(value) if isinstance(value, str) else value
+    number = float_of(value) if isinstance(value, str) else value
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise _BadValue(f"{scalar_text(value)!r} is not a number")
     return _single(float(number))
@@ -339,6 +339,8 @@ def _hosts(value: Any) -> Seq:
 def _ssh(value: Any) -> Seq:
     result = Seq(getattr(value, "mark", None))
     for key, path in _pairs_of(value, "").items():
+        if not path and key != "default":
+            raise _BadValue(f"{key!r} names no key file: write {key}=PATH")
         result.add(f"{key}={path}" if path else key, None)
     return result
 

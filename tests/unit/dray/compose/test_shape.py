@@ -125,6 +125,7 @@ _FORMS: list[tuple[str, str, object]] = [
     ("memswap_limit: -1", "memswap_limit", "-1"),
     ("shm_size: 64 mb", "shm_size", "67108864"),
     ("cpus: '0.50'", "cpus", 0.5),
+    ("cpus: '0440'", "cpus", 440),
     ("cpus: 0.1", "cpus", 0.1),
     ("cpus: 2", "cpus", 2),
     ("cpus: 0.123456789", "cpus", 0.12345679),
@@ -296,8 +297,8 @@ models: {m: {model: n}}
 def test_home() -> None:
     """`~` is the home folder; without one it is no folder of the project."""
     text = "services: {web: {image: x, volumes: ['~/d:/d']}}\n"
-    known = service_of(text, environment={"HOME": "/home/me"})
-    assert known["volumes"][0]["source"] == "/home/me/d"
+    known = service_of(text, environment={"HOME": "/people/me"})
+    assert known["volumes"][0]["source"] == "/people/me/d"
     assert service_of(text)["volumes"][0]["source"] == "/nonexistent/d"
 
 
