@@ -46,6 +46,11 @@ Where a file says nothing, dray does what Docker and Swarm do:
 - A service with `build` and no `image` runs `<project>-<service>`, which the client builds.
 """
 
+_TURN_ON: Final = """
+Whoever finishes an executor turns its keys on: one line in `AVAILABLE` (`treatment_kinds.py`), a test
+of the effect of each key (`tests/unit/dray/compose/test_effects.py`), and this page written anew.
+"""
+
 _XDRAY: Final = f"""\
 ## x-dray
 
@@ -107,7 +112,7 @@ def _executors(available: frozenset[Executor]) -> str:
         (f"`{each.name}`", each.value, "yes" if each in available else "not yet")
         for each in Executor
     ]
-    return "## Executors\n\n" + _table(("executor", "what it is", "there"), *lines)
+    return "## Executors\n\n" + _table(("executor", "what it is", "there"), *lines) + _TURN_ON
 
 
 def _key_table(title: str, rows: Iterable[Row], available: frozenset[Executor]) -> str:
