@@ -47,8 +47,8 @@ Where a file says nothing, dray does what Docker and Swarm do:
 """
 
 _TURN_ON: Final = """
-Whoever finishes an executor turns its keys on: one line in `AVAILABLE` (`treatment_kinds.py`), a test
-of the effect of each key (`tests/unit/dray/compose/test_effects.py`), and this page written anew.
+Whoever finishes an executor turns its keys on: one line in `AVAILABLE` (`treatment_kinds.py`), a
+test of the effect of each key (`tests/unit/dray/compose/test_effects.py`), and this page anew.
 """
 
 _XDRAY: Final = f"""\
