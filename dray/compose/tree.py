@@ -37,7 +37,6 @@ class Map(dict[str, Any]):
 
     def __init__(self, mark: Mark | None = None) -> None:
         """Make an empty mapping that was written at `mark`."""
-        super().__init__()
         self.mark = mark
         self.marks: dict[str, Mark] = {}
         self.key_marks: dict[str, Mark] = {}
@@ -77,7 +76,6 @@ class Seq(list[Any]):
 
     def __init__(self, mark: Mark | None = None) -> None:
         """Make an empty list that was written at `mark`."""
-        super().__init__()
         self.mark = mark
         self.marks: list[Mark | None] = []
 

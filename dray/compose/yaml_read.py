@@ -240,6 +240,7 @@ class _Composer:
 
     def _mapping(self, event: Any, depth: int) -> tuple[Any, int, int]:
         result = Map(self._mark(event))
+        marks, key_marks, path = result.marks, result.key_marks, self._path
         merged: list[Map] = []
         seen: dict[str, int] = {}
         size, height = 1, 0
@@ -251,8 +252,12 @@ class _Composer:
             height = max(height, inner_height)
             if key is None:
                 merged.extend(self._merge_sources(value_event, value))
-            else:
-                result.put(key, value, self._mark(value_event), self._mark(item))
+                continue
+            result[key] = value
+            start = item.start_mark
+            key_marks[key] = (path, start.line + 1, start.column + 1)
+            start = value_event.start_mark
+            marks[key] = (path, start.line + 1, start.column + 1)
         for source in merged:
             for key in source:
                 if key not in result:
