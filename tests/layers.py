@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from tests import ending
+from tests.lab import Lab
 
 PYTHON: Final = sys.executable
 BIN: Final = Path(sys.executable).parent
@@ -198,6 +199,9 @@ class Run:
             outcome.fail(f"ended after its limit of {layer.limit_s:g} s")
             ending.end_politely(child)
             return child.wait()
+        except KeyboardInterrupt:
+            ending.end_politely(child)
+            raise
         finally:
             self.running.discard(child)
 
@@ -288,6 +292,13 @@ def machine_lock(layers: list[Layer]) -> Iterator[None]:
         os.close(lock)
 
 
+def sweep_labs(layers: list[Layer]) -> list[str]:
+    """Take down labs whose owner was killed; return a text for each."""
+    if os.geteuid() != 0 or not any(layer.needs_root for layer in layers):
+        return []
+    return [f"lab {lab_id}" for lab_id in Lab.sweep()]
+
+
 def _locked(number: int) -> bool:
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -331,7 +342,7 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
     ending.adopt_orphans()
-    for text in ending.end_stale() + ending.remove_stale_folders():
+    for text in ending.end_stale() + ending.remove_stale_folders() + sweep_labs(layers):
         print(f"left by an earlier run, now ended: {text}", flush=True)
     run = Run(extra)
     outcomes: list[Outcome] = []
@@ -346,6 +357,7 @@ def main(arguments: list[str]) -> int:
         print("interrupted", flush=True)
     finally:
         run.stop()
+        sweep_labs(layers)
         for text in ending.remove_folder(run.folder):
             print(f"unmounted {text}", flush=True)
     passed, failed = sum(o.passed for o in outcomes), sum(o.failed for o in outcomes)
