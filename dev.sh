@@ -226,7 +226,8 @@ run_as_root() {
     exec "$@"
   fi
   command -v sudo >/dev/null || die "needs root for: $*. Run it as root, or install sudo."
-  exec sudo --preserve-env=HOME,PATH,CI,DOCKER_HOST,TERM "$@"
+  # Root leaves no compiled files in the tree, which its owner could not replace.
+  exec sudo --preserve-env=HOME,PATH,CI,TERM PYTHONDONTWRITEBYTECODE=1 "$@"
 }
 
 # ---- verbs ----------------------------------------------------------------------------------

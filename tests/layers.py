@@ -171,7 +171,9 @@ class Run:
             command += self.extra
         if layer.needs_root and os.geteuid() != 0:
             kept = ",".join((ending.RUN_VARIABLE, "TMPDIR", "CI", "PATH"))
-            command = ["sudo", "-n", f"--preserve-env={kept}", *command]
+            # Root leaves no compiled files in the tree, which its owner could not replace.
+            own = [f"--preserve-env={kept}", "PYTHONDONTWRITEBYTECODE=1"]
+            command = ["sudo", "-n", *own, *command]
         return command
 
     def _wait(self, layer: Layer, command: list[str], log: Path, outcome: Outcome) -> int:
