@@ -10,6 +10,7 @@ from dray.model import ProjectSpec, StringMap
 
 __all__ = [
     "COMPOSE_BYTES_MAX",
+    "PROBLEMS_MAX",
     "FileSystem",
     "LoadRequest",
     "Loaded",
@@ -18,21 +19,18 @@ __all__ = [
     "Rejected",
 ]
 
-COMPOSE_BYTES_MAX: Final = (
-    1_048_576  # bytes of one file, and of all of them after merge (DESIGN section 11)
-)
+COMPOSE_BYTES_MAX: Final = 1_048_576
+"""Bytes of one file, and of all of them after merge (DESIGN section 11)."""
+
+PROBLEMS_MAX: Final = 1_000
+"""Problems of one load that are listed; those beyond are counted."""
 
 
 class FileSystem(Protocol):
-    """Where the loader reads files; the disk in the CLI, a dictionary in tests.
-
-    Paths are absolute.
-    """
+    """Where the loader reads files, by absolute path: the disk in the CLI, a dict in tests."""
 
     def read(self, path: str, bytes_max: int) -> bytes | None:
-        """Return a file's content, at most `bytes_max` + 1 bytes of it.
-
-        Or None if there is no such file.
+        """Return a file's content, at most `bytes_max` + 1 bytes of it, or None if there is none.
 
         Raises:
             DrayError: It is there and cannot be read; the message names it and says why.
@@ -40,7 +38,7 @@ class FileSystem(Protocol):
         ...
 
     def exists(self, path: str) -> bool:
-        """Return whether there is a file or folder of that name."""
+        """Return whether there is a file or folder of that name; False when that is hidden."""
         ...
 
 
@@ -117,7 +115,8 @@ class Loaded:
         project: What the cluster is asked for.
         config: The normalised project in the shape that the official tool prints: plain dicts,
             lists and scalars.
-        ignored: Keys that have no effect here; empty unless `LoadRequest.allow_ignored`.
+        ignored: Keys that have no effect here, by position; empty unless
+            `LoadRequest.allow_ignored`.
     """
 
     project: ProjectSpec
@@ -127,9 +126,11 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A project that was refused: every problem that was found, by position.
+    """A project that was refused; nothing of it was taken.
 
-    Nothing was half-taken.
+    Attributes:
+        problems: Every problem that was found, by position; those without one first. Beyond
+            `PROBLEMS_MAX` one more at the end says how many there are.
     """
 
     problems: tuple[Problem, ...]
