@@ -402,7 +402,7 @@ async def test_close_does_not_wait_for_a_frozen_engine_for_ever(rig: DockerRig) 
         async with asyncio.timeout(10):
             await runtime.close()
         done = await asyncio.gather(*calls, return_exceptions=True)
-    assert all(isinstance(each, BaseException) for each in done)
+    assert {type(each) for each in done} <= {DeadlineExceeded, Unavailable}
     assert not any(thread.name.startswith("docker-") for thread in threading.enumerate())
 
 
