@@ -229,7 +229,9 @@ class EtcdStore:
         limits = self._endpoints.limits
         try:
             await endpoint.connected(limits.connect_s)
-            answer = await endpoint.unary(_STATUS, pb.StatusRequest(), limits.attempt_s)
+            answer = await endpoint.unary(
+                _STATUS, pb.StatusRequest(), limits.attempt_s, needs_leader=False
+            )
         except NotDone as err:
             return _silent(endpoint, str(err))
         except grpc.aio.AioRpcError as err:
