@@ -261,6 +261,30 @@ def test_what_is_asked_for_and_not_planned_yet_is_said_and_left_alone(
     assert [note.subject for note in plan.notes] == ["shop/a", "shop/b", "shop/c"]
 
 
+def test_a_task_that_ended_by_itself_does_not_displace_one_that_may_run(
+    reconcile: Reconcile,
+) -> None:
+    """Of two tasks of a slot the one that has ended goes, even if it is the newer one."""
+    world = World.of(a_record())
+    world.tasks[1] = [a_task(1)]
+    world.tasks[2] = [a_task(2)]
+    world.attempts[task_id(2)] = AttemptReport(task_id(2), 1, AttemptState.FAILED)
+    world.carry_out(world.plan(reconcile))
+    assert [task.task_id for task in world.all_tasks()] == [task_id(1)]
+
+
+def test_a_task_that_ended_by_itself_is_not_moved_but_succeeded(reconcile: Reconcile) -> None:
+    """Of an older revision nothing is left to stop: it is forgotten and the next task made."""
+    world = World.of(a_record(revision=2))
+    world.tasks[1] = [a_task(1)]
+    world.attempts[task_id(1)] = AttemptReport(task_id(1), 1, AttemptState.FAILED)
+    plan = world.plan(reconcile)
+    assert kinds(plan) == [("ForgetTask", 1), ("CreateTask", 1)]
+    assert plan.actions[1].reason is ActionReason.NEW_REVISION
+    world.carry_out(plan)
+    assert world.plan(reconcile).actions == ()
+
+
 @pytest.mark.parametrize("moves", Moves)
 @pytest.mark.parametrize("order", UpdateOrder)
 def test_a_new_revision_replaces_every_task(
