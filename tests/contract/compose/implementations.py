@@ -13,7 +13,7 @@ __all__ = ["LOADS", "PATH", "DictFiles", "Load", "load_text"]
 Load: TypeAlias = Callable[[LoadRequest, FileSystem], Loaded | Rejected]
 
 LOADS: Final[dict[str, Load]] = {"smallest": load}
-PATH: Final = "/home/ann/shop/compose.yaml"
+PATH: Final = "/projects/shop/compose.yaml"
 
 
 class DictFiles:

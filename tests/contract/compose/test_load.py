@@ -398,7 +398,7 @@ def test_files_that_cannot_be_had(load: Load) -> None:
     """No file, none named, several, an unreadable one, and env files: each says what to do."""
     broken = DictFiles({PATH: DrayError("cannot read it", hint="check its permissions")})
     request = LoadRequest((PATH,))
-    env_files = LoadRequest((PATH,), env_files=("/home/ann/x.env",))
+    env_files = LoadRequest((PATH,), env_files=("/projects/x.env",))
     assert refusals(load(request, DictFiles({}))) == [
         f"{PATH}: there is no such file (name it with -f)"
     ]
@@ -410,14 +410,14 @@ def test_files_that_cannot_be_had(load: Load) -> None:
         "2 files were named (name exactly one)"
     ]
     assert refusals(load(env_files, DictFiles({PATH: SMALLEST.encode()}))) == [
-        "/home/ann/x.env: env files are not read yet (leave them out)"
+        "/projects/x.env: env files are not read yet (leave them out)"
     ]
 
 
 def test_a_value_that_may_be_in_an_unread_file_is_not_guessed(load: Load) -> None:
     """A bare variable beside a `.env` that is not read yet is refused, unless it is set outside."""
     text = "services: {web: {image: a, environment: [A]}}"
-    files = DictFiles({PATH: text.encode(), "/home/ann/shop/.env": b"A=1"})
+    files = DictFiles({PATH: text.encode(), "/projects/shop/.env": b"A=1"})
     assert refusals(load(LoadRequest((PATH,)), files)) == [
         "1:41: services.web.environment: the value of A may be in .env, which is not read yet"
         " (write the value here)"
