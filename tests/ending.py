@@ -1,7 +1,7 @@
 """How does a run end what it started, also what left its process tree, or what a killed run left?
 
-Every process of a run carries the run's mark in its environment; the mark names the runner's pid
-and start time, so that a later run recognises the processes of a runner that is gone.
+Every process of a run carries the run's mark in its environment; the mark names the runner's PID
+namespace, pid and start time, so that a later run recognises the processes of a runner that is gone.
 """
 
 from __future__ import annotations
@@ -33,8 +33,13 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 
 def new_mark() -> str:
     """Return the mark of a run whose runner is this process."""
-    parts = (str(os.getpid()), procfs.start(os.getpid()), secrets.token_hex(4))
+    parts = (_pid_namespace(), str(os.getpid()), procfs.start(os.getpid()), secrets.token_hex(4))
     return SEPARATOR.join(parts)
+
+
+def _pid_namespace() -> str:
+    """Return the number of this process's PID namespace, in which pids have their meaning."""
+    return os.readlink("/proc/self/ns/pid").strip("pid:[]")
 
 
 def adopt_orphans() -> None:
@@ -81,7 +86,7 @@ def _ours(mark: str, keep: set[int]) -> set[int]:
 
 def end_stale() -> list[str]:
     """End the processes of runs whose runner is gone; return a text for each."""
-    return _end({pid for pid, mark in _marks() if not _is_runner_alive(mark)})
+    return _end({pid for pid, mark in _marks() if _is_stale(mark)})
 
 
 def make_folder(mark: str) -> Path:
@@ -102,7 +107,7 @@ def remove_folder(folder: Path) -> list[str]:
 def remove_stale_folders() -> list[str]:
     """Remove the folders of runs whose runner is gone; return a text for each."""
     folders = Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*")
-    stale = [f for f in folders if not _is_runner_alive(f.name.removeprefix(FOLDER_PREFIX))]
+    stale = [f for f in folders if _is_stale(f.name.removeprefix(FOLDER_PREFIX))]
     for folder in stale:
         remove_folder(folder)
     return [str(folder) for folder in stale]
@@ -151,6 +156,9 @@ def _marks() -> Iterator[tuple[int, str]]:
             yield pid, mark
 
 
-def _is_runner_alive(mark: str) -> bool:
-    pid, start, *_ = [*mark.split(SEPARATOR), "", ""]
-    return pid.isdigit() and procfs.start(int(pid)) == start
+def _is_stale(mark: str) -> bool:
+    """Return whether a mark's runner is gone; one of another PID namespace cannot be judged."""
+    namespace, pid, start, *_ = [*mark.split(SEPARATOR), "", "", ""]
+    if namespace != _pid_namespace() or not pid.isdigit():
+        return False
+    return procfs.start(int(pid)) != start
