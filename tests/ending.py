@@ -1,7 +1,7 @@
 """How does a run end what it started, also what left its process tree, or what a killed run left?
 
-Every process of a run carries the run's mark in its environment; the mark names the runner's PID
-namespace, pid and start time, so that a later run recognises the processes of a runner that is gone.
+Every process of a run carries the run's mark in its environment, and its folder a file with it. The
+mark names the runner's PID namespace, pid and start time: a later run sees that the runner is gone.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tests import procfs
 
 RUN_VARIABLE: Final = "DRAY_TEST_RUN"
 FOLDER_PREFIX: Final = "dray-test-"
+MARK_FILE: Final = "mark"
 SEPARATOR: Final = "-"
 INTERRUPT_GRACE_S: Final = 20.0
 TERM_GRACE_S: Final = 5.0
@@ -90,9 +91,9 @@ def end_stale() -> list[str]:
 
 
 def make_folder(mark: str) -> Path:
-    """Make the folder of a run's temporary files; its name carries the mark."""
-    folder = Path(tempfile.gettempdir(), FOLDER_PREFIX + mark)
-    folder.mkdir(mode=0o700)
+    """Make the folder of a run's temporary files; short, because sockets lie below it."""
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
+    (folder / MARK_FILE).write_text(mark)
     return folder
 
 
@@ -106,8 +107,10 @@ def remove_folder(folder: Path) -> list[str]:
 
 def remove_stale_folders() -> list[str]:
     """Remove the folders of runs whose runner is gone; return a text for each."""
-    folders = Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*")
-    stale = [f for f in folders if _is_stale(f.name.removeprefix(FOLDER_PREFIX))]
+    marks = Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/{MARK_FILE}")
+    stale = [
+        path.parent for path in marks if os.access(path, os.R_OK) and _is_stale(path.read_text())
+    ]
     for folder in stale:
         remove_folder(folder)
     return [str(folder) for folder in stale]
