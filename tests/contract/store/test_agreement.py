@@ -95,6 +95,7 @@ steps = st.lists(commits | st.builds(Revoke, st.integers(1, LEASES)), min_size=1
 
 
 @pytest.mark.parametrize("real_etcd", ["etcd"], indirect=True)
+@pytest.mark.timeout(300)  # finding the smallest example takes its time
 @settings(max_examples=60)
 @given(history=steps)
 async def test_memory_and_etcd_agree(real_etcd: EtcdCluster, history: list[Step]) -> None:
