@@ -259,7 +259,7 @@ verb_proto() {
 verb_bench() {
   ready "${HOSTS[@]}"
   if [ $# -eq 0 ]; then
-    awk -F'`' '/^[|] `/ {print $2 $3}' benchmarks/README.md
+    awk -F ' [|] |[|] ' '/^[|] `/ {gsub(/`/, ""); print $2 "  " $3}' benchmarks/README.md
     return
   fi
   [ -e "benchmarks/$1.py" ] || [ -e "benchmarks/$1/__main__.py" ] ||
