@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ SEPARATOR: Final = "-"
 INTERRUPT_GRACE_S: Final = 20.0
 TERM_GRACE_S: Final = 5.0
 KILL_GRACE_S: Final = 5.0
+REAP_PERIOD_S: Final = 0.05
 LOOK_AGAIN_S: Final = 0.02
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
@@ -46,6 +48,41 @@ def _pid_namespace() -> str:
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent ends, so that none escapes."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+class Reaper:
+    """Takes the exit status of adopted orphans, for as long as the block lasts.
+
+    The first process of a PID namespace cannot end while a zombie of it waits for a parent outside,
+    and such a parent are we.
+
+    Attributes:
+        own: Children whose status somebody else here waits for; change it under `lock`.
+        lock: Held while children are looked at, and to be held from starting one to adding it.
+    """
+
+    def __init__(self) -> None:
+        self.own: set[int] = set()
+        self.lock = threading.Lock()
+        self._is_done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reaper", daemon=True)
+
+    def __enter__(self) -> Reaper:
+        """Start reaping."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop reaping."""
+        self._is_done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._is_done.wait(REAP_PERIOD_S):
+            with self.lock, contextlib.suppress(ChildProcessError):
+                options = os.WEXITED | os.WNOHANG | os.WNOWAIT  # look without taking
+                while (ended := os.waitid(os.P_ALL, 0, options)) and ended.si_pid not in self.own:
+                    os.waitpid(ended.si_pid, os.WNOHANG)
 
 
 def end_politely(child: subprocess.Popen[bytes]) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from tests import ending
 from tests.lab import Lab
@@ -138,6 +138,7 @@ class Run:
         self.mark = ending.new_mark()
         self.folder = ending.make_folder(self.mark)
         self.is_stopped = False
+        self.reaper = ending.Reaper()
         self.environment = {
             **os.environ,
             ending.RUN_VARIABLE: self.mark,
@@ -183,18 +184,10 @@ class Run:
             return 1
         with log.open("wb") as output:
             try:
-                child = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    env=self.environment,
-                    start_new_session=True,
-                )
+                child = self._start(command, output)
             except FileNotFoundError:
                 outcome.fail(f"{command[0]} is not installed")
                 return 127
-        self.running.add(child)
         try:
             return child.wait(timeout=layer.limit_s)
         except subprocess.TimeoutExpired:
@@ -206,6 +199,21 @@ class Run:
             raise
         finally:
             self.running.discard(child)
+            self.reaper.own.discard(child.pid)
+
+    def _start(self, command: list[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+        with self.reaper.lock:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+                start_new_session=True,
+            )
+            self.reaper.own.add(child.pid)
+            self.running.add(child)
+        return child
 
     def stop(self) -> None:
         """End everything, and start nothing more."""
@@ -350,7 +358,7 @@ def main(arguments: list[str]) -> int:
     outcomes: list[Outcome] = []
     status = 130
     try:
-        with machine_lock(layers):
+        with machine_lock(layers), run.reaper:
             for outcome in run_layers(run, layers):
                 outcomes.append(outcome)
                 _show(outcome)
@@ -358,6 +366,8 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", flush=True)
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # once is enough: let it end what it started
         run.stop()
         sweep_labs(layers)
         for text in ending.remove_folder(run.folder):
