@@ -191,6 +191,26 @@ async def test_silent_server_is_left_within_a_bound(etcd3: EtcdCluster, victim: 
             await away(etcd3.resume, first)
 
 
+async def test_idle_watch_leaves_a_silent_server(etcd3: EtcdCluster) -> None:
+    """Nothing but the keepalive tells a watch without changes or calls beside it."""
+    leader = await away(etcd3.leader)
+    assert leader is not None
+    first = (leader + 1) % 3
+    prefix = new_prefix()
+    clock = asyncio.get_running_loop().time
+    async with client(etcd3, first) as watcher, client(etcd3, leader) as store:
+        start = await put(store, f"{prefix}before")
+        async with watcher.watch(prefix, after=StoreRevision(start - 1)) as watch:
+            assert (await anext(watch)).revision == start
+            await away(etcd3.pause, first)
+            paused_at_s = clock()
+            written = await put(store, f"{prefix}after")
+            async with asyncio.timeout(SOON_S):
+                assert (await anext(watch)).revision == written
+            assert clock() - paused_at_s < SILENT_WATCH_S
+            await away(etcd3.resume, first)
+
+
 async def _next(watch: AsyncIterator[Changes]) -> Changes:
     return await anext(watch)
 
