@@ -226,7 +226,8 @@ run_as_root() {
     exec "$@"
   fi
   command -v sudo >/dev/null || die "needs root for: $*. Run it as root, or install sudo."
-  exec sudo --preserve-env=HOME,PATH,CI,DOCKER_HOST,TERM "$@"
+  # Root leaves no compiled files in the tree, which its owner could not replace.
+  exec sudo --preserve-env=HOME,PATH,CI,TERM PYTHONDONTWRITEBYTECODE=1 "$@"
 }
 
 # ---- verbs ----------------------------------------------------------------------------------
@@ -258,10 +259,12 @@ verb_proto() {
 verb_bench() {
   ready "${HOSTS[@]}"
   if [ $# -eq 0 ]; then
-    find benchmarks -name 'bench_*.py' -printf '%f\n' | sed 's/^bench_\(.*\)\.py$/\1/' | sort
+    awk -F ' [|] |[|] ' '/^[|] `/ {gsub(/`/, ""); print $2 "  " $3}' benchmarks/README.md
     return
   fi
-  exec "$python_bin" -m "benchmarks.bench_$1" "${@:2}"
+  [ -e "benchmarks/$1.py" ] || [ -e "benchmarks/$1/__main__.py" ] ||
+    die "there is no benchmark $1; ./dev.sh bench lists them"
+  run_as_root "$python_bin" -m "benchmarks.$1" "${@:2}"
 }
 
 verb_lab() {

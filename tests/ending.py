@@ -1,7 +1,7 @@
 """How does a run end what it started, also what left its process tree, or what a killed run left?
 
-Every process of a run carries the run's mark in its environment; the mark names the runner's pid
-and start time, so that a later run recognises the processes of a runner that is gone.
+Every process of a run carries the run's mark in its environment, and its folder a file with it. The
+mark names the runner's PID namespace, pid and start time: a later run sees that the runner is gone.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,23 +24,65 @@ from tests import procfs
 
 RUN_VARIABLE: Final = "DRAY_TEST_RUN"
 FOLDER_PREFIX: Final = "dray-test-"
+MARK_FILE: Final = "mark"
 SEPARATOR: Final = "-"
 INTERRUPT_GRACE_S: Final = 20.0
 TERM_GRACE_S: Final = 5.0
 KILL_GRACE_S: Final = 5.0
+REAP_PERIOD_S: Final = 0.05
 LOOK_AGAIN_S: Final = 0.02
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 def new_mark() -> str:
     """Return the mark of a run whose runner is this process."""
-    parts = (str(os.getpid()), procfs.start(os.getpid()), secrets.token_hex(4))
+    parts = (_pid_namespace(), str(os.getpid()), procfs.start(os.getpid()), secrets.token_hex(4))
     return SEPARATOR.join(parts)
+
+
+def _pid_namespace() -> str:
+    """Return the number of this process's PID namespace, in which pids have their meaning."""
+    return os.readlink("/proc/self/ns/pid").strip("pid:[]")
 
 
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent ends, so that none escapes."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+class Reaper:
+    """Takes the exit status of adopted orphans, for as long as the block lasts.
+
+    The first process of a PID namespace cannot end while a zombie of it waits for a parent outside,
+    and such a parent are we.
+
+    Attributes:
+        own: Children whose status somebody else here waits for; change it under `lock`.
+        lock: Held while children are looked at, and to be held from starting one to adding it.
+    """
+
+    def __init__(self) -> None:
+        self.own: set[int] = set()
+        self.lock = threading.Lock()
+        self._is_done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reaper", daemon=True)
+
+    def __enter__(self) -> Reaper:
+        """Start reaping."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop reaping."""
+        self._is_done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._is_done.wait(REAP_PERIOD_S):
+            with self.lock, contextlib.suppress(ChildProcessError):
+                options = os.WEXITED | os.WNOHANG | os.WNOWAIT  # look without taking
+                while (ended := os.waitid(os.P_ALL, 0, options)) and ended.si_pid not in self.own:
+                    os.waitpid(ended.si_pid, os.WNOHANG)
 
 
 def end_politely(child: subprocess.Popen[bytes]) -> None:
@@ -81,13 +124,13 @@ def _ours(mark: str, keep: set[int]) -> set[int]:
 
 def end_stale() -> list[str]:
     """End the processes of runs whose runner is gone; return a text for each."""
-    return _end({pid for pid, mark in _marks() if not _is_runner_alive(mark)})
+    return _end({pid for pid, mark in _marks() if _is_stale(mark)})
 
 
 def make_folder(mark: str) -> Path:
-    """Make the folder of a run's temporary files; its name carries the mark."""
-    folder = Path(tempfile.gettempdir(), FOLDER_PREFIX + mark)
-    folder.mkdir(mode=0o700)
+    """Make the folder of a run's temporary files; short, because sockets lie below it."""
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
+    (folder / MARK_FILE).write_text(mark)
     return folder
 
 
@@ -101,8 +144,10 @@ def remove_folder(folder: Path) -> list[str]:
 
 def remove_stale_folders() -> list[str]:
     """Remove the folders of runs whose runner is gone; return a text for each."""
-    folders = Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*")
-    stale = [f for f in folders if not _is_runner_alive(f.name.removeprefix(FOLDER_PREFIX))]
+    marks = Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/{MARK_FILE}")
+    stale = [
+        path.parent for path in marks if os.access(path, os.R_OK) and _is_stale(path.read_text())
+    ]
     for folder in stale:
         remove_folder(folder)
     return [str(folder) for folder in stale]
@@ -151,6 +196,9 @@ def _marks() -> Iterator[tuple[int, str]]:
             yield pid, mark
 
 
-def _is_runner_alive(mark: str) -> bool:
-    pid, start, *_ = [*mark.split(SEPARATOR), "", ""]
-    return pid.isdigit() and procfs.start(int(pid)) == start
+def _is_stale(mark: str) -> bool:
+    """Return whether a mark's runner is gone; one of another PID namespace cannot be judged."""
+    namespace, pid, start, *_ = [*mark.split(SEPARATOR), "", "", ""]
+    if namespace != _pid_namespace() or not pid.isdigit():
+        return False
+    return procfs.start(int(pid)) != start

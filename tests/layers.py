@@ -22,9 +22,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from tests import ending
+from tests.lab import Lab
 
 PYTHON: Final = sys.executable
 BIN: Final = Path(sys.executable).parent
@@ -137,6 +138,7 @@ class Run:
         self.mark = ending.new_mark()
         self.folder = ending.make_folder(self.mark)
         self.is_stopped = False
+        self.reaper = ending.Reaper()
         self.environment = {
             **os.environ,
             ending.RUN_VARIABLE: self.mark,
@@ -170,7 +172,9 @@ class Run:
             command += self.extra
         if layer.needs_root and os.geteuid() != 0:
             kept = ",".join((ending.RUN_VARIABLE, "TMPDIR", "CI", "PATH"))
-            command = ["sudo", "-n", f"--preserve-env={kept}", *command]
+            # Root leaves no compiled files in the tree, which its owner could not replace.
+            own = [f"--preserve-env={kept}", "PYTHONDONTWRITEBYTECODE=1"]
+            command = ["sudo", "-n", *own, *command]
         return command
 
     def _wait(self, layer: Layer, command: list[str], log: Path, outcome: Outcome) -> int:
@@ -180,26 +184,36 @@ class Run:
             return 1
         with log.open("wb") as output:
             try:
-                child = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    env=self.environment,
-                    start_new_session=True,
-                )
+                child = self._start(command, output)
             except FileNotFoundError:
                 outcome.fail(f"{command[0]} is not installed")
                 return 127
-        self.running.add(child)
         try:
             return child.wait(timeout=layer.limit_s)
         except subprocess.TimeoutExpired:
             outcome.fail(f"ended after its limit of {layer.limit_s:g} s")
             ending.end_politely(child)
             return child.wait()
+        except KeyboardInterrupt:
+            ending.end_politely(child)
+            raise
         finally:
             self.running.discard(child)
+            self.reaper.own.discard(child.pid)
+
+    def _start(self, command: list[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+        with self.reaper.lock:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+                start_new_session=True,
+            )
+            self.reaper.own.add(child.pid)
+            self.running.add(child)
+        return child
 
     def stop(self) -> None:
         """End everything, and start nothing more."""
@@ -288,6 +302,13 @@ def machine_lock(layers: list[Layer]) -> Iterator[None]:
         os.close(lock)
 
 
+def sweep_labs(layers: list[Layer]) -> list[str]:
+    """Take down labs whose owner was killed; return a text for each."""
+    if os.geteuid() != 0 or not any(layer.needs_root for layer in layers):
+        return []
+    return [f"lab {lab_id}" for lab_id in Lab.sweep()]
+
+
 def _locked(number: int) -> bool:
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -331,13 +352,13 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
     ending.adopt_orphans()
-    for text in ending.end_stale() + ending.remove_stale_folders():
+    for text in ending.end_stale() + ending.remove_stale_folders() + sweep_labs(layers):
         print(f"left by an earlier run, now ended: {text}", flush=True)
     run = Run(extra)
     outcomes: list[Outcome] = []
     status = 130
     try:
-        with machine_lock(layers):
+        with machine_lock(layers), run.reaper:
             for outcome in run_layers(run, layers):
                 outcomes.append(outcome)
                 _show(outcome)
@@ -345,7 +366,10 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", flush=True)
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # once is enough: let it end what it started
         run.stop()
+        sweep_labs(layers)
         for text in ending.remove_folder(run.folder):
             print(f"unmounted {text}", flush=True)
     passed, failed = sum(o.passed for o in outcomes), sum(o.failed for o in outcomes)

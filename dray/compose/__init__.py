@@ -7,6 +7,7 @@ as a value.
 from dray.compose.load import load
 from dray.compose.types import (
     COMPOSE_BYTES_MAX,
+    PROBLEMS_MAX,
     FileSystem,
     Loaded,
     LoadRequest,
@@ -17,6 +18,7 @@ from dray.compose.types import (
 
 __all__ = [
     "COMPOSE_BYTES_MAX",
+    "PROBLEMS_MAX",
     "FileSystem",
     "LoadRequest",
     "Loaded",

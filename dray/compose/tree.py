@@ -7,9 +7,9 @@ They equal plain dicts and lists, and turn into JSON like them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
-from dray.compose.types import Position, Problem
+from dray.compose.types import PROBLEMS_MAX, Position, Problem
 
 __all__ = [
     "Keys",
@@ -89,9 +89,6 @@ class Seq(list[Any]):
         return self.marks[index] or self.mark
 
 
-PROBLEMS_MAX: Final = 100  # problems of one project that are told; more help nobody
-
-
 class Problems:
     """Gathers what is wrong, each problem once, and ends loading when there are too many."""
 
@@ -120,8 +117,12 @@ class Problems:
             raise Refused
 
     def sorted(self) -> tuple[Problem, ...]:
-        """Return them by position; those without one first."""
-        return tuple(sorted(self._found, key=_order))
+        """Return them by position; those without one first, and a last one if loading ended."""
+        found = sorted(self._found, key=_order)
+        if len(found) >= PROBLEMS_MAX:
+            hint = "mend these first"
+            found.append(Problem(None, "", "there may be more problems than these", hint))
+        return tuple(found)
 
     def stop_if_any(self) -> None:
         """End loading if something is wrong.

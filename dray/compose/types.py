@@ -10,6 +10,7 @@ from dray.model import ProjectSpec, StringMap
 
 __all__ = [
     "COMPOSE_BYTES_MAX",
+    "PROBLEMS_MAX",
     "FileSystem",
     "LoadRequest",
     "Loaded",
@@ -18,9 +19,11 @@ __all__ = [
     "Rejected",
 ]
 
-COMPOSE_BYTES_MAX: Final = (
-    1_048_576  # bytes of one file, and of all of them after merge (DESIGN section 11)
-)
+COMPOSE_BYTES_MAX: Final = 1_048_576
+"""Bytes of one file, and of all of them after merge (DESIGN section 11)."""
+
+PROBLEMS_MAX: Final = 100
+"""Problems of one load that are told; more help nobody."""
 
 
 class FileSystem(Protocol):
@@ -134,9 +137,11 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A project that was refused: every problem that was found, by position.
+    """A project that was refused; nothing of it was taken.
 
-    Nothing was half-taken.
+    Attributes:
+        problems: Every problem that was found, by position; those without one first. At
+            `PROBLEMS_MAX` loading ends, and one more at the end says so.
     """
 
     problems: tuple[Problem, ...]

@@ -177,9 +177,16 @@ class HealthcheckKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Healthcheck:
-    """How often and how health is tested.
+    """How often and how health is tested. None keeps the image's or Docker's default.
 
-    A time of None keeps the image's or Docker's default (30 s, 30 s, 0 s, 5 s).
+    Attributes:
+        kind: What is run.
+        command: The test's words (EXEC), or one text (SHELL).
+        interval_s: Pause between tests, seconds; Docker's default is 30.
+        timeout_s: After this long a test has failed, seconds; Docker's default is 30.
+        start_period_s: How long failures after the start do not count, seconds; default 0.
+        start_interval_s: Pause between tests in the start period, seconds; default 5.
+        retries: Failures in a row that make it unhealthy; default 3.
     """
 
     kind: HealthcheckKind = HealthcheckKind.INHERIT
@@ -193,7 +200,15 @@ class Healthcheck:
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """A command run inside the container: `post_start` after its start, `pre_stop` before stop."""
+    """A command run inside the container: `post_start` after its start, `pre_stop` before stop.
+
+    Attributes:
+        command: Its words.
+        user: "uid[:gid]" or names; empty: the container's.
+        privileged: Whether it has all privileges.
+        working_dir: Absolute path; empty: the container's.
+        environment: Variables beside the container's, sorted by name.
+    """
 
     command: tuple[str, ...]
     user: str = ""
@@ -238,7 +253,25 @@ class ImageOptions:
 
 @dataclass(frozen=True, slots=True)
 class Security:
-    """What the container may do beyond, or short of, Docker's defaults."""
+    """What the container may do beyond, or short of, Docker's defaults.
+
+    Attributes:
+        privileged: All capabilities and all devices.
+        read_only: Its root file system cannot be written to.
+        cap_add: Capabilities beside Docker's default ones.
+        cap_drop: Capabilities taken away.
+        security_opt: Docker's labels: "no-new-privileges", "seccomp=…".
+        userns_mode: "host" or empty.
+        pid_mode: "host", "service:…", "container:…" or empty.
+        ipc_mode: "shareable", "host", "service:…" and so on, or empty.
+        uts_mode: "host" or empty.
+        cgroup_mode: "host", "private" or empty (`cgroup`).
+        cgroup_parent: Control group that it is made in; empty: the engine's.
+        device_cgroup_rules: Lines such as "c 1:3 mr".
+        sysctls: Kernel settings of its namespaces.
+        use_api_socket: Bring the engine's socket and credentials into it.
+        credential_spec: A managed service account, or None.
+    """
 
     privileged: bool = False
     read_only: bool = False

@@ -22,7 +22,11 @@ __all__ = [
 class IpamPool:
     """A range that the file names for a network.
 
-    Subnet, range of allocation, gateway, reserved addresses by name.
+    Attributes:
+        subnet: The range, CIDR.
+        ip_range: The part of it that addresses are given out from, CIDR; empty: all of it.
+        gateway: The gateway's address; empty: the first one.
+        aux_addresses: Reserved addresses by name.
     """
 
     subnet: str = ""

@@ -119,7 +119,16 @@ class BlkioDeviceRate:
 
 @dataclass(frozen=True, slots=True)
 class BlkioLimits:
-    """Compose's `blkio_config`. Zero and empty mean: no limit."""
+    """Compose's `blkio_config`. Zero and empty mean: no limit.
+
+    Attributes:
+        weight: Share of all block I/O, 10 to 1000.
+        weight_device: Share of one device's.
+        read_bps: Bytes read a second.
+        read_iops: Reads a second.
+        write_bps: Bytes written a second.
+        write_iops: Writes a second.
+    """
 
     weight: int = 0
     weight_device: tuple[BlkioDeviceRate, ...] = ()

@@ -219,6 +219,7 @@ class FactStore:
         self._changed_keys: set[FactKey] = set()
         self._tombstones: dict[FactKey, float] = {}
         self.bucket_digests: list[int] = [0] * BUCKETS
+        self.digest = 0  # the xor of them all
         self.unreadable_facts = 0
 
     # ---- reading
@@ -240,14 +241,6 @@ class FactStore:
     def sequence(self) -> int:
         """Number of the view of now."""
         return self._sequence
-
-    @property
-    def digest(self) -> int:
-        """The xor of everything that present members contribute."""
-        total = 0
-        for digest in self.bucket_digests:
-            total ^= digest
-        return total
 
     @property
     def tombstones(self) -> int:
@@ -343,6 +336,7 @@ class FactStore:
         if member is not None and is_here(member):
             contribution = _member_hash(member) ^ self.facts_of(member.node_id).digest
             self.bucket_digests[bucket_of(member.node_id)] ^= contribution
+            self.digest ^= contribution
 
     _uncount = _count
 

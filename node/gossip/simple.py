@@ -71,6 +71,7 @@ __all__ = ["Counts", "Identity", "SimpleCore"]
 SEEDS_MAX: Final = 16
 RELAYS_MAX: Final = 256  # pings on behalf of others that are unanswered; the oldest is given up
 REPLY_DATAGRAMS_MAX: Final = 16  # sent in answer to one datagram of a sync; the rest waits
+SPREAD_PIECES_MAX: Final = 4  # of a fact that rides along: about 100 endpoints
 FAREWELL_PEERS: Final = 8  # who is told at once that this node leaves
 SEQUENCES: Final = 2**32
 
@@ -572,10 +573,11 @@ class SimpleCore:
             self._spread(written)
 
     def _spread(self, fact: Fact) -> None:
-        """Let a fact ride along, if it fits; what is larger is found by digests."""
+        """Let a fact ride along, if it is not large; what is larger is found by digests."""
         pieces = pieces_of(fact)
-        if len(pieces) == 1:
-            self._queue.put(fact.key, pieces[0])
+        if len(pieces) <= SPREAD_PIECES_MAX:
+            for index, piece in enumerate(pieces):
+                self._queue.put((fact.key, index), piece)
 
     def _on_piece(self, piece: FactPiece, now_s: float) -> None:
         known = self._store.facts_of(piece.key.node_id)

@@ -21,9 +21,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from dray.model import Fact, FactVersion, Member
+from dray.model import Fact, Member
 from dray.names import NodeId
-from node.gossip.facts import FactStore, NodeFacts, bucket_of, name_hash
+from node.gossip.facts import FactStore, bucket_of, name_hash
 from node.gossip.members import is_here, rumour_of
 from node.gossip.messages import (
     BUCKETS,
@@ -144,7 +144,9 @@ def answer_facts(store: FactStore, message: SyncFacts) -> Reply:
                 if is_lacking:
                     reply.items += pieces_of(fact)
         if not message.is_answer and (part.life > facts.life or living != theirs):
-            reply.messages.append(_fact_answer(part, facts, living))
+            entries = sorted(living.items())
+            own = _ranges(part.node_id, max(1, facts.life), entries, part.low, part.high)
+            reply.messages += [SyncFacts((range_,), is_answer=True) for range_ in own]
     return reply
 
 
@@ -155,7 +157,13 @@ def fact_lists(store: FactStore, node_ids: Sequence[NodeId]) -> Iterator[SyncFac
     for node_id in node_ids:
         member = store.member(node_id)
         assert member is not None, "lists are made of members"
-        for part in _ranges(store.facts_of(node_id), node_id, member.life):
+        facts = store.facts_of(node_id)
+        entries = sorted(
+            (name_hash(name), fact.version.version)
+            for name, fact in facts.facts.items()
+            if fact.value is not None
+        )
+        for part in _ranges(node_id, facts.life or member.life, entries, 0, HASH_MAX):
             size = RANGE_BYTES + FACT_ENTRY_BYTES_MAX * len(part.entries)
             if size > room_bytes and ranges:
                 yield SyncFacts(tuple(ranges), is_answer=False)
@@ -202,29 +210,13 @@ def _member_answer(
         after = until
 
 
-def _ranges(facts: NodeFacts, node_id: NodeId, life: int) -> Iterator[FactRange]:
-    """Yield ranges that together cover all hashes, also when there is no fact."""
-    entries = sorted(
-        (name_hash(name), fact.version.version)
-        for name, fact in facts.facts.items()
-        if fact.value is not None
-    )
-    low = 0
+def _ranges(
+    node_id: NodeId, life: int, entries: list[tuple[int, int]], low: int, high: int
+) -> Iterator[FactRange]:
+    """Yield ranges that together cover `low` to `high`, also when there is no entry."""
     for start in range(0, max(1, len(entries)), FACTS_PER_LIST_MAX):
         part = entries[start : start + FACTS_PER_LIST_MAX]
         is_last = start + FACTS_PER_LIST_MAX >= len(entries)
-        high = HASH_MAX if is_last else part[-1][0]
-        yield FactRange(node_id, facts.life or life, low, high, tuple(part))
-        low = high + 1
-
-
-def _fact_answer(part: FactRange, facts: NodeFacts, living: dict[int, int]) -> SyncFacts:
-    """Return our own list of a range, cut to a datagram from its low end."""
-    entries = sorted(living.items())
-    high = part.high
-    if len(entries) > FACTS_PER_LIST_MAX:
-        entries = entries[:FACTS_PER_LIST_MAX]
-        high = entries[-1][0]
-    version = FactVersion(max(1, facts.life), 0)
-    answer = FactRange(part.node_id, version.life, part.low, high, tuple(entries))
-    return SyncFacts((answer,), is_answer=True)
+        end = high if is_last else part[-1][0]
+        yield FactRange(node_id, life, low, end, tuple(part))
+        low = end + 1

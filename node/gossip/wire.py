@@ -109,9 +109,9 @@ class Reader:
 
     def raw(self, size: int) -> bytes:
         """Read `size` bytes."""
-        if size > self.left:
-            raise WireError(f"{size} bytes wanted, {self.left} left")
         data = self._data[self._at : self._at + size]
+        if len(data) < size:
+            raise WireError(f"{size} bytes wanted, {len(data)} left")
         self._at += size
         return data
 

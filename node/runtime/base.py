@@ -507,7 +507,9 @@ class Runtime(Protocol):
     def logs(
         self, container_id: str, query: LogQuery
     ) -> AbstractAsyncContextManager[AsyncIterator[LogChunk]]:
-        """Read output in the order the engine got it. A container that is gone yields nothing.
+        """Read output in the order the engine got it.
+
+        A container that is gone, or has not run yet, yields nothing, also with `follow`.
 
         Each stream is in the order it was written; the engine reads the two of a container without
         a terminal one beside the other.

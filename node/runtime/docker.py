@@ -70,6 +70,7 @@ __all__ = ["DockerRuntime"]
 CONNECT_TIMEOUT_S: Final = 5.0
 ANSWER_TIMEOUT_S: Final = 60.0  # a start on a busy disk takes seconds, not minutes
 LOOK_AGAIN_S: Final = 30.0  # who waits for a container looks so often, events or not
+LOOK_SOON_S: Final = 0.02
 KILL_TIMEOUT_S: Final = 30.0  # what SIGKILL does not end in this time is stuck in the kernel
 
 T = TypeVar("T")
@@ -208,21 +209,28 @@ class DockerRuntime:
 
     async def remove(self, container_id: str) -> None:
         """Remove a container and its anonymous volumes, killing it if it runs."""
-        async with self._hub.listen(container_id) as listener:
-            while True:
-                try:
-                    await self._ask(
-                        lambda client: client.remove_container(container_id, v=True, force=True)
-                    )
-                except docker.errors.NotFound:
-                    return
-                except docker.errors.APIError as err:
-                    # 409: somebody else removes it; see to it that it is gone.
-                    if err.status_code != 409:
-                        raise FailedPrecondition(one_line(str(err.explanation))) from err
-                if await self.inspect(container_id) is None:
-                    return
-                await _next(listener, 1.0)
+        try:
+            await self._ask(
+                lambda client: client.remove_container(container_id, v=True, force=True)
+            )
+        except docker.errors.NotFound:
+            return
+        except docker.errors.APIError as err:
+            if err.status_code != 409:
+                raise FailedPrecondition(one_line(str(err.explanation))) from err
+            await self._removed_by_others(container_id)
+
+    async def _removed_by_others(self, container_id: str) -> None:
+        """Return once a container that somebody else is removing is gone."""
+        pause_s = LOOK_SOON_S
+        try:
+            async with asyncio.timeout(KILL_TIMEOUT_S):
+                while await self._inspected(container_id) is not None:
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, 1.0)
+        except TimeoutError as err:
+            text = f"container {container_id} has been in removal for {KILL_TIMEOUT_S:g} s"
+            raise DeadlineExceeded(text) from err
 
     async def wait(self, container_id: str) -> Container | None:
         """Return the container once it has ended, or None if it is gone."""
@@ -289,6 +297,8 @@ class DockerRuntime:
 
     @contextlib.asynccontextmanager
     async def _open_events(self) -> AsyncIterator[EngineStream]:
+        # It may be another version of the engine than before.
+        await self._calls.renew()
         # The engine answers a moment before it listens to itself: what happens in between is asked
         # for again, by its own clock.
         info = await self._ask(lambda client: client.info())

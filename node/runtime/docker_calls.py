@@ -8,9 +8,10 @@ that the engine is busy or does not answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
@@ -27,7 +28,14 @@ from dray.errors import DeadlineExceeded, FailedPrecondition, PeerMisbehaved, Un
 from node.runtime.docker_view import Answer
 from node.runtime.spec import API_OLDEST, ApiVersion, Fields
 
-__all__ = ["API_NEWEST", "CALLS_MAX", "EngineCalls", "create_container", "image_of"]
+__all__ = [
+    "API_NEWEST",
+    "CALLS_MAX",
+    "EngineCalls",
+    "create_container",
+    "image_of",
+    "was_cancelled",
+]
 
 CALLS_MAX: Final = 16  # twice what keeps a small machine's engine busy with starts
 API_NEWEST: Final[ApiVersion] = (1, 48)  # the newest one whose answers this code was written for
@@ -101,6 +109,10 @@ class EngineCalls:
         try:
             async with asyncio.timeout(self._deadline_s):
                 return await loop.run_in_executor(self._pool, self._run, function)
+        except asyncio.CancelledError as err:
+            if was_cancelled():
+                raise
+            raise Unavailable("the runtime was closed", retryable=False) from err
         except TimeoutError as err:
             text = f"the Docker Engine has been busy with other calls for {self._deadline_s:g} s"
             raise DeadlineExceeded(text) from err
@@ -108,6 +120,16 @@ class EngineCalls:
     async def api(self) -> ApiVersion:
         """Return the API version that is spoken."""
         return await self.call(lambda client: _parsed(client.api_version))
+
+    async def renew(self) -> None:
+        """Agree on the API version again: the engine may have been replaced by another one."""
+        await self.call(self._renew)
+
+    def _renew(self, old: docker.APIClient) -> None:
+        with self._locked():
+            if self._client is old:
+                self._client = self._agreed()
+                old.close()  # calls under way keep their connections
 
     def _run(self, function: Callable[[docker.APIClient], T]) -> T:
         try:
@@ -120,10 +142,20 @@ class EngineCalls:
             raise Unavailable(f"the Docker Engine on {self._path} cannot be reached") from err
 
     def _connected(self) -> docker.APIClient:
-        with self._lock:
+        with self._locked():
             if self._client is None:
                 self._client = self._agreed()
             return self._client
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        # Who waits for the first call to come through gives up as that call would.
+        if not self._lock.acquire(timeout=self._connect_timeout_s + self._answer_timeout_s):
+            raise DeadlineExceeded("the Docker Engine does not answer")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _agreed(self) -> docker.APIClient:
         """Return a client that speaks the newest version both sides know."""
@@ -174,6 +206,12 @@ class EngineCalls:
         # It has nothing left to do, and no event tells a thread's very end.
         while thread.is_alive():  # noqa: ASYNC110
             await asyncio.sleep(0)
+
+
+def was_cancelled() -> bool:
+    """Return whether the running task itself was cancelled, and not only what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def image_of(client: docker.APIClient, reference: str) -> Answer:

@@ -47,7 +47,7 @@ _SENTENCES: Final[tuple[tuple[str, Refusal, bool], ...]] = (
     (
         r"unable to find (user|group)|no matching entries in (passwd|group) file"
         r"|invalid isolation|storage-opt|decoding seccomp profile|^cannot mkdir: .* not a directory"
-        r"|sysctl|rlimit|unknown or invalid runtime",
+        r"|sysctl|rlimit|unknown or invalid runtime|is not a shared( or slave)? mount",
         Refusal.INVALID,
         False,
     ),

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import docker
 from docker.utils import parse_repository_tag
 
-from dray.errors import DeadlineExceeded, PeerMisbehaved
+from dray.errors import DeadlineExceeded, PeerMisbehaved, Unavailable
 from dray.model import ImageOptions, PullPolicy
 from node.runtime.base import (
     Pulled,
@@ -26,7 +26,7 @@ from node.runtime.base import (
     Refused,
     RegistryCredentials,
 )
-from node.runtime.docker_calls import image_of
+from node.runtime.docker_calls import image_of, was_cancelled
 from node.runtime.docker_errors import refused_pull
 from node.runtime.docker_http import EngineSocket, EngineStream
 from node.runtime.docker_view import Answer, unix_ns_from_text
@@ -125,6 +125,10 @@ class Puller:
             flight.listeners.append(progress)
         try:
             return await asyncio.shield(flight.task)
+        except asyncio.CancelledError as err:
+            if was_cancelled():
+                raise
+            raise Unavailable("the runtime was closed", retryable=False) from err
         finally:
             flight.waiting -= 1
             if progress is not None:
@@ -133,7 +137,7 @@ class Puller:
                 await self._end(key, flight)
 
     async def close(self) -> None:
-        """End all pulls; who waits for one is cancelled with it."""
+        """End all pulls; who waits for one gets `Unavailable`."""
         for key, flight in tuple(self._flights.items()):
             await self._end(key, flight)
 

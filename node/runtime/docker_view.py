@@ -74,6 +74,10 @@ def container_from_inspect(data: Answer) -> Container:
     """Return a container from the answer of `GET /containers/{id}/json`."""
     state = data["State"]
     doing = _STATES[state["Status"]]
+    started_unix_s = _unix_s(state.get("StartedAt", ""))
+    if doing is ContainerState.EXITED and not started_unix_s:
+        # On its way out without ever having run: its exit code of 0 is nobody's.
+        doing = ContainerState.CREATED
     is_alive = doing in (ContainerState.RUNNING, ContainerState.PAUSED)
     return Container(
         container_id=data["Id"],
@@ -85,7 +89,7 @@ def container_from_inspect(data: Answer) -> Container:
         oom_killed=bool(state.get("OOMKilled")),
         error=state.get("Error", ""),
         pid=state.get("Pid", 0) if is_alive else 0,
-        started_unix_s=_unix_s(state.get("StartedAt", "")),
+        started_unix_s=started_unix_s,
         finished_unix_s=_unix_s(state.get("FinishedAt", "")),
         image_digest=data.get("Image", ""),
         ipv4_address=_address(data),

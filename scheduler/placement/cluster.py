@@ -139,6 +139,7 @@ def cluster_view(nodes: Sequence[PlacementNode]) -> ClusterView:
 
 
 def _capacity_row(capacity: NodeCapacity) -> list[int]:
+    """Return a node's amounts; the largest number loses one unit to be told from UNLIMITED."""
     limited_max = UNLIMITED - 1
     return [
         min(capacity.cpu_millis, limited_max),

@@ -123,11 +123,11 @@ def _plan_slot(
     ids: IdFactory,
 ) -> tuple[list[Action], list[Action]]:
     """Return what ends and what begins so that one slot has one task of the newest revision."""
-    stopping = [item for item in items if item.task.stop]
-    live = [item for item in items if not item.task.stop]
-    ends = _end_all(stopping, observed, ActionReason.ENDED)
+    leaving = [item for item in items if item.task.stop or _is_spent(item, record, observed)]
+    live = [item for item in items if item not in leaving]
+    ends = _end_all(leaving, observed, ActionReason.ENDED)
     if not live:
-        return ends, _create(slot, record, stopping, observed, ids)
+        return ends, _create(slot, record, leaving, observed, ids)
     live.sort(key=lambda item: _worth(item, record, observed), reverse=True)  # stable
     keep, *others = live
     standby = _standby(keep, others, record, observed)
@@ -138,20 +138,31 @@ def _plan_slot(
     return ends, _move(keep, record, observed, ids)
 
 
-def _worth(item: _Held, record: ServiceRecord, observed: Observed) -> tuple[bool, bool]:
-    """Return what is compared before (epoch, task id): a task that need not be replaced wins.
+def _is_spent(item: _Held, record: ServiceRecord, observed: Observed) -> bool:
+    """Return whether a task of an older revision ended by itself: there is nothing to replace."""
+    is_old = item.task.service_revision != record.revision
+    return is_old and _has_ended(item, observed) and not _is_down(item, observed)
 
-    Ids within an epoch do not tell which of two tasks is the newer one, revisions do.
+
+def _worth(item: _Held, record: ServiceRecord, observed: Observed) -> tuple[bool, bool, bool, bool]:
+    """Return what is compared before (epoch, task id).
+
+    A task that need not be replaced wins; ids within an epoch do not tell which of two is the newer
+    one, revisions do. Of several that need not, one that has not ended wins; of several that must
+    be, one that serves.
     """
     is_current = item.task.service_revision == record.revision
-    return (not _is_down(item, observed), is_current)
+    serves = not is_current and _serves(item, observed)
+    return (not _is_down(item, observed), is_current, not _has_ended(item, observed), serves)
 
 
 def _standby(
     keep: _Held, others: list[_Held], record: ServiceRecord, observed: Observed
 ) -> _Held | None:
-    """Return the older task that serves until the new one runs, or None. At most one does."""
-    if record.spec.update.order is not UpdateOrder.START_FIRST or _serves(keep, observed):
+    """Return the older task that serves until the one to keep runs, or None."""
+    is_start_first = record.spec.update.order is UpdateOrder.START_FIRST
+    is_outdated = _reason_to_move(keep, record, observed) is not None  # then itself stands by
+    if not is_start_first or is_outdated or _serves(keep, observed):
         return None
     candidates = [item for item in others if not _is_down(item, observed)]
     return max(candidates, key=lambda item: _serves(item, observed), default=None)
@@ -160,17 +171,17 @@ def _standby(
 def _create(
     slot: SlotKey,
     record: ServiceRecord,
-    stopping: list[_Held],
+    leaving: list[_Held],
     observed: Observed,
     ids: IdFactory,
 ) -> list[Action]:
     """Return the task that a slot without a live one gets, once its order of update allows it."""
     waits = record.spec.update.order is UpdateOrder.STOP_FIRST
-    if waits and not all(_has_ended(item, observed) for item in stopping):
+    if waits and not all(_has_ended(item, observed) for item in leaving):
         return []
     reason = ActionReason.NEW_SLOT
-    if stopping:
-        reason = _reason_to_move(stopping[0], record, observed) or ActionReason.ENDED
+    if leaving:
+        reason = _reason_to_move(leaving[0], record, observed) or ActionReason.ENDED
     return [CreateTask(slot, TaskId(ids.new()), record.revision, reason)]
 
 

@@ -80,10 +80,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The answer to a read of one key.
-
-    The item or None, and the revision of the store at that moment.
-    """
+    """The answer to a read of one key: the item or None, and the store's revision then."""
 
     item: Item | None
     revision: StoreRevision
@@ -91,10 +88,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All items below a prefix, sorted by key.
-
-    And the one revision at which all of them were read.
-    """
+    """All items below a prefix, sorted by key, and the revision at which all of them were read."""
 
     items: tuple[Item, ...]
     revision: StoreRevision
@@ -203,10 +197,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """All changes below the watched prefix that one revision made.
-
-    In the order of the transaction.
-    """
+    """All changes below a prefix that one revision made, in the order of the transaction."""
 
     revision: StoreRevision
     changes: tuple[Change, ...]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import random
 
 from hypothesis import given
@@ -127,5 +129,6 @@ def test_sums_are_what_is_there(changes: list[object], is_pruned: bool) -> None:
         for fact in store.facts_of(node_id(name)).facts.values():
             fresh.merge(fact, 0.0)
     assert fresh.bucket_digests == store.bucket_digests
+    assert store.digest == functools.reduce(operator.xor, store.bucket_digests)
     if not any(is_here(m) for m in store.view().members()):
         assert store.digest == 0

@@ -42,6 +42,7 @@ SERVICES = ("web", "db", "job")
 
 # Few values, close together, so that nodes are often just full, equal, or short of one unit.
 amounts = st.one_of(st.integers(0, 4), st.sampled_from([0, 1000, HUGE]))
+sizes = st.one_of(st.integers(0, 4), st.sampled_from([0, 1000, HUGE - 1]))
 zones = st.sampled_from(["a", "b"])
 
 reservations = st.builds(
@@ -61,9 +62,9 @@ def nodes(draw: st.DrawFn, number: int) -> PlacementNode:
     """Draw a node, sometimes one that shrank below what it runs."""
     capacity = NodeCapacity(
         draw(st.integers(0, 8)),
-        draw(amounts),
-        draw(amounts),
-        draw(amounts),
+        draw(sizes),
+        draw(sizes),
+        draw(sizes),
         tasks_max=draw(st.integers(0, 6)),
     )
     return a_placement_node(

@@ -120,7 +120,7 @@ def test_nothing_is_concluded_when_nothing_is_known(name: str, world: World) -> 
         if isinstance(action, MoveTask):
             assert action.reason is ActionReason.NEW_REVISION
         elif isinstance(action, CreateTask):
-            assert not world.live()[action.slot]
+            assert world.live()[action.slot] == 0
         else:
             assert isinstance(action, StopTask)
 

@@ -62,20 +62,24 @@ class EtcdLimits:
     Attributes:
         call_s: One call of the port, over all servers and attempts.
         attempt_s: One attempt that may be repeated elsewhere. Shorter finds a silent server
-            sooner; too short gives up on a busy one. Writes are not repeated, so they may use all
-            of `call_s`.
+            sooner; too short gives up on a busy one.
+        write_s: A write's answer, which is waited for once. A write that was on its way while etcd
+            changed its leader (1 to 2 s) is lost and never answered: longer waits in vain; shorter
+            calls a write ambiguous that a slow disk was still doing.
         connect_s: To reach a server.
         pause: After every server has failed once, and again after each further round.
     """
 
     call_s: float = 7.0
     attempt_s: float = 2.0
+    write_s: float = 3.0
     connect_s: float = 2.0
     pause: Backoff = _PAUSE
 
     def __post_init__(self) -> None:
         """Check that the limits fit into one another."""
         assert 0 < self.attempt_s <= self.call_s
+        assert 0 < self.write_s <= self.call_s
         assert 0 < self.connect_s <= self.call_s
 
 
@@ -153,8 +157,10 @@ class Endpoint:
         except grpc.aio.UsageError as err:
             raise NotDone(f"{self.address}: the store was closed") from err
 
-    async def unary(self, method: Method[Q, A], request: Q, timeout_s: float) -> A:
-        """Make one attempt at one call.
+    async def unary(
+        self, method: Method[Q, A], request: Q, timeout_s: float, *, needs_leader: bool = True
+    ) -> A:
+        """Make one attempt at one call; with `needs_leader` it fails at once when there is none.
 
         Raises:
             grpc.aio.AioRpcError: It failed.
@@ -164,7 +170,8 @@ class Endpoint:
             request_serializer=_serialized,
             response_deserializer=method.answer.FromString,
         )
-        answer: A = await call(request, timeout=timeout_s, metadata=_METADATA)
+        metadata = _METADATA if needs_leader else None
+        answer: A = await call(request, timeout=timeout_s, metadata=metadata)
         return answer
 
     def stream(
@@ -251,7 +258,7 @@ class Endpoints:
 
     async def unary(self, method: Method[Q, A], request: Q, effect: Effect) -> A:
         """Call a method, from server to server; raises what `call` raises."""
-        most_s = self.limits.call_s if effect is Effect.ONCE else self.limits.attempt_s
+        most_s = self.limits.write_s if effect is Effect.ONCE else self.limits.attempt_s
 
         async def attempt(endpoint: Endpoint, left_s: float) -> A:
             return await endpoint.unary(method, request, min(left_s, most_s))

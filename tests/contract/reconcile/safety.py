@@ -50,7 +50,7 @@ def check_plan(
     _check_ids(held, plan, ids_given)
     _check_endings(held, observed, plan)
     _check_beginnings(snapshot, held, observed, plan)
-    _check_slots_keep_a_task(snapshot, held, plan)
+    _check_slots_keep_a_task(snapshot, held, observed, plan)
 
 
 def _check_order(plan: Plan) -> None:
@@ -111,28 +111,46 @@ def _check_beginnings(snapshot: Snapshot, held: Held, observed: Observed, plan: 
             if action.reason is ActionReason.NEW_REVISION:
                 assert old.service_revision != record.revision
             continue
-        assert all(task.stop for _, task in of_slot), f"{action}: the slot has a live task"
+        live = [task for node, task in of_slot if not _has_ended(observed, node, task)]
+        assert all(task.stop for task in live), f"{action}: the slot has a live task"
         if record.spec.update.order is UpdateOrder.STOP_FIRST:
             waits = [task for node, task in of_slot if not _has_ended(observed, node, task)]
             assert not waits, f"{action} does not wait for the end of the last task"
     assert not begun or max(begun.values()) == 1, "a slot begins two tasks"
 
 
-def _check_slots_keep_a_task(snapshot: Snapshot, held: Held, plan: Plan) -> None:
-    """A slot that is asked for never loses its last live task but to a new one."""
+def _check_slots_keep_a_task(
+    snapshot: Snapshot, held: Held, observed: Observed, plan: Plan
+) -> None:
+    """A slot that is asked for never loses its last live task but to one that is as it should be.
+
+    That is a new one, or one of the newest revision that stays, though it may have ended by itself.
+    """
     lost = {
         (action.node_id, action.task_id)
         for action in plan.actions
         if isinstance(action, StopTask | ForgetTask)
     }
     begun = {action.slot for action in plan.actions if isinstance(action, CreateTask | MoveTask)}
-    live: dict[SlotKey, list[bool]] = {}
+    losing: dict[SlotKey, list[TaskAssignment]] = {}
+    keeping: set[SlotKey] = set()
+    ended_but_current: set[SlotKey] = set()
     for key, task in held.items():
         record = snapshot.services.get(task.slot.service_key)
-        if record and not task.stop and 1 <= task.slot.slot <= record.spec.mode.replicas:
-            live.setdefault(task.slot, []).append(key not in lost)
-    for slot, kept in live.items():
-        assert any(kept) or slot in begun, f"{slot} loses its last task"
+        if record is None or task.stop or not 1 <= task.slot.slot <= record.spec.mode.replicas:
+            continue
+        if _has_ended(observed, key[0], task):
+            if key not in lost and task.service_revision == record.revision:
+                ended_but_current.add(task.slot)
+        elif key in lost:
+            losing.setdefault(task.slot, []).append(task)
+        else:
+            keeping.add(task.slot)
+    for slot, tasks in losing.items():
+        newest = snapshot.services[slot.service_key].revision
+        is_outdated = all(task.service_revision != newest for task in tasks)
+        succeeds = slot in begun or (is_outdated and slot in ended_but_current)
+        assert slot in keeping or succeeds, f"{slot} loses its last task"
 
 
 def _is_down(observed: Observed, node_id: NodeId) -> bool:

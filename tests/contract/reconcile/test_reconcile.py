@@ -242,6 +242,20 @@ def test_of_two_tasks_of_a_slot_the_one_that_need_not_move_stays(reconcile: Reco
     assert [task.task_id for task in world.all_tasks()] == [task_id(1)]
 
 
+def test_a_loss_during_an_update_keeps_the_old_task_that_serves(reconcile: Reconcile) -> None:
+    """With START_FIRST the old task is not given up because the new one's node went down."""
+    world = World.of(a_record(a_service(update=START_FIRST), revision=2))
+    world.tasks[1] = [a_task(1)]
+    world.tasks[2] = [a_task(2, revision=2)]
+    world.report()
+    world.conditions[2] = NodeCondition.DOWN
+    world.carry_out(world.plan(reconcile))
+    assert world.tasks[2] == []
+    assert task_id(1) in {task.task_id for task in world.all_tasks() if not task.stop}
+    world.settle(reconcile)
+    assert [task.service_revision for task in world.all_tasks()] == [2]
+
+
 def test_what_is_asked_for_and_not_planned_yet_is_said_and_left_alone(
     reconcile: Reconcile,
 ) -> None:
@@ -259,6 +273,30 @@ def test_what_is_asked_for_and_not_planned_yet_is_said_and_left_alone(
     plan = reconcile(snapshot, NOTHING_KNOWN, 0.0, CountingIds())
     assert plan.actions == ()
     assert [note.subject for note in plan.notes] == ["shop/a", "shop/b", "shop/c"]
+
+
+def test_a_task_that_ended_by_itself_does_not_displace_one_that_may_run(
+    reconcile: Reconcile,
+) -> None:
+    """Of two tasks of a slot the one that has ended goes, even if it is the newer one."""
+    world = World.of(a_record())
+    world.tasks[1] = [a_task(1)]
+    world.tasks[2] = [a_task(2)]
+    world.attempts[task_id(2)] = AttemptReport(task_id(2), 1, AttemptState.FAILED)
+    world.carry_out(world.plan(reconcile))
+    assert [task.task_id for task in world.all_tasks()] == [task_id(1)]
+
+
+def test_a_task_that_ended_by_itself_is_not_moved_but_succeeded(reconcile: Reconcile) -> None:
+    """Of an older revision nothing is left to stop: it is forgotten and the next task made."""
+    world = World.of(a_record(revision=2))
+    world.tasks[1] = [a_task(1)]
+    world.attempts[task_id(1)] = AttemptReport(task_id(1), 1, AttemptState.FAILED)
+    plan = world.plan(reconcile)
+    assert kinds(plan) == [("ForgetTask", 1), ("CreateTask", 1)]
+    assert plan.actions[1].reason is ActionReason.NEW_REVISION
+    world.carry_out(plan)
+    assert world.plan(reconcile).actions == ()
 
 
 @pytest.mark.parametrize("moves", Moves)

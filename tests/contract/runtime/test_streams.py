@@ -80,10 +80,12 @@ async def test_follow_can_be_left_at_any_time(rig: Rig) -> None:
         assert found.pid > 0
 
 
-async def test_a_container_that_is_gone_has_no_logs(rig: Rig) -> None:
-    """Nothing is yielded, and nothing is raised."""
+async def test_what_is_gone_or_has_not_run_has_no_logs(rig: Rig) -> None:
+    """Nothing is yielded, nothing is raised, and following does not wait for a start."""
     async with rig.runtime() as runtime:
-        assert await _lines(runtime, "0" * 64, LogQuery(follow=True)) == []
+        idle = await created(runtime, rig.request())
+        for container_id in ("0" * 64, idle):
+            assert await _lines(runtime, container_id, LogQuery(follow=True)) == []
 
 
 async def _exec(

@@ -1,109 +1,169 @@
-"""Are the values of the shared model immutable, comparable, and documented field by field?"""
+"""Are the values of the model values? What holds of every class in `dray.model`."""
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import enum
+import importlib
 import inspect
+import pkgutil
 import re
+import types
 import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dray import model
-from dray.model import (
-    NO_EPOCH,
-    TERMINAL_ATTEMPT_STATES,
-    Assignment,
-    AttemptState,
-    Epoch,
-    GossipKey,
-    ServiceKey,
-    SlotKey,
-    StoreRevision,
-    string_map,
+from dray.model import GossipKey, SecretSpec, StringMap, string_map
+
+MODULES = [
+    importlib.import_module(f"dray.model.{found.name}")
+    for found in pkgutil.iter_modules(model.__path__)
+]
+CLASSES: list[type[Any]] = sorted(
+    {
+        value
+        for module in MODULES
+        for value in vars(module).values()
+        if dataclasses.is_dataclass(value) and isinstance(value, type)
+    },
+    key=lambda cls: cls.__name__,
 )
-from dray.names import ClusterId, NodeId
-
-_CLASSES = [each for each in vars(model).values() if inspect.isclass(each)]
-_VALUES = [each for each in _CLASSES if dataclasses.is_dataclass(each)]
-_ENUMS = [each for each in _CLASSES if issubclass(each, enum.Enum)]
-_MUTABLE = re.compile(r"\b(list|dict|set|bytearray|List|Dict|Set|Any|object)\b")
+SELF_EXPLAINING_FIELDS_MAX = 3  # a class with more says what each field means
+LEAVES = (str, int, float, bool, bytes, type(None))
 
 
-def _name(each: type) -> str:
-    return each.__name__
+def leaf_types(hint: object) -> Iterator[object]:
+    """Yield the types that a field's type is made of, tuples and unions taken apart."""
+    origin = typing.get_origin(hint)
+    if origin is None:
+        yield hint
+        return
+    assert origin in (tuple, typing.Union, types.UnionType), f"a field of type {hint}"
+    for argument in typing.get_args(hint):
+        if argument is not Ellipsis:
+            yield from leaf_types(argument)
 
 
-@pytest.mark.parametrize("value", _VALUES, ids=_name)
-def test_values_do_not_change(value: type) -> None:
-    """Every value is frozen and slotted, and none of its fields can hold something mutable."""
-    parameters = value.__dataclass_params__  # type: ignore[attr-defined]
-    assert parameters.frozen
-    assert parameters.eq
-    assert "__slots__" in vars(value)
-    for name, hint in typing.get_type_hints(value).items():
-        assert not _MUTABLE.search(str(hint)), name
+def documented(cls: type) -> set[str]:
+    """Return the names that the class docstring describes under `Attributes:`."""
+    _, _, attributes = inspect.cleandoc(cls.__doc__ or "").partition("\nAttributes:\n")
+    return set(re.findall(r"^    (\w+): \S", attributes, re.MULTILINE))
 
 
-@pytest.mark.parametrize("value", _VALUES, ids=_name)
-def test_listed_fields_are_the_fields(value: type) -> None:
-    """A docstring that lists attributes lists exactly the fields, in their order."""
-    _, _, listed = (inspect.getdoc(value) or "").partition("Attributes:\n")
-    names = re.findall(r"^    (\w+): ", listed, re.MULTILINE)
-    fields = [field.name for field in dataclasses.fields(value)]
-    assert names in ([], fields)
-    assert value.__doc__
+def public_names(module: types.ModuleType) -> set[str]:
+    """Return the public names that a module itself assigns, defines or declares."""
+    tree = ast.parse(Path(str(module.__file__)).read_text())
+    names: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return {name for name in names if not name.startswith("_")}
 
 
-@pytest.mark.parametrize("closed_set", _ENUMS, ids=_name)
-def test_closed_sets_have_no_zero(closed_set: type[enum.Enum]) -> None:
-    """Numbers start above 0 and are distinct: on the wire 0 means that nothing was said."""
-    numbers = [each.value for each in closed_set.__members__.values()]
-    assert all(isinstance(number, int) and number >= 1 for number in numbers)
-    assert len(set(numbers)) == len(numbers)
-    assert closed_set.__doc__
+def test_there_is_a_model() -> None:
+    """The walk below finds the classes."""
+    assert len(CLASSES) > 60
+    assert {"ServiceSpec", "NodeRecord", "Assignment"} <= {cls.__name__ for cls in CLASSES}
 
 
-def test_epochs_are_ordered_as_pairs() -> None:
-    """A restore beats every election before it; no epoch is below `NO_EPOCH`."""
-    epochs = [Epoch(2, 3), Epoch(1, 900), NO_EPOCH, Epoch(1, 7), Epoch(2, 1)]
-    assert sorted(epochs) == [NO_EPOCH, Epoch(1, 7), Epoch(1, 900), Epoch(2, 1), Epoch(2, 3)]
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_values_are_frozen_and_slotted(cls: type[Any]) -> None:
+    """No field of a value can be set, and none can be added."""
+    assert cls.__dataclass_params__.frozen
+    assert "__slots__" in vars(cls)
+    assert not hasattr(cls, "__dict__") or "__dict__" not in vars(cls)
 
 
-def test_assignments_are_ordered_by_epoch_then_revision() -> None:
-    """Of two assignments the one of the later term is newer, whatever its revision."""
-
-    def made(epoch: Epoch, revision: int) -> Assignment:
-        return Assignment(ClusterId("c"), NodeId("n"), epoch, StoreRevision(revision))
-
-    assert made(Epoch(2, 1), 5).version > made(Epoch(1, 9), 50).version
-    assert made(Epoch(1, 9), 51).version > made(Epoch(1, 9), 50).version
-
-
-def test_attempts_move_through_their_states_upwards() -> None:
-    """Waiting states come before RUNNING, and every end comes after STOPPING."""
-    assert list(AttemptState) == sorted(AttemptState)
-    assert min(TERMINAL_ATTEMPT_STATES) > AttemptState.STOPPING > AttemptState.RUNNING
-    ends = {state for state in AttemptState if state > AttemptState.STOPPING}
-    assert ends == TERMINAL_ATTEMPT_STATES
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_fields_are_of_immutable_types(cls: type[Any]) -> None:
+    """A field holds text, numbers, bytes, enumerations, other values, or tuples of them."""
+    for name, hint in typing.get_type_hints(cls).items():
+        for leaf in leaf_types(hint):
+            base = getattr(leaf, "__supertype__", leaf)  # what a NewType stands for
+            assert isinstance(base, type), f"{cls.__name__}.{name}: {leaf}"
+            is_value = base in CLASSES or issubclass(base, enum.Enum) or base in LEAVES
+            assert is_value, f"{cls.__name__}.{name}: {leaf}"
 
 
-def test_slots_sort_by_number() -> None:
-    """`web.10` comes after `web.2`, and each slot knows its service."""
-    slots = [SlotKey("shop", "web", number) for number in (10, 2, 1)]
-    assert [slot.slot for slot in sorted(slots)] == [1, 2, 10]
-    assert slots[0].service_key == ServiceKey("shop", "web")
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_values_are_hashable(cls: type[Any]) -> None:
+    """A value made of its defaults, and stand-ins for the rest, can be a key."""
+    value = example(cls)
+    assert hash(value) == hash(example(cls))
+    assert value == example(cls)
 
 
-def test_maps_are_sorted_pairs() -> None:
-    """Two maps with the same content are equal and hash alike, whatever their order was."""
-    first, second = string_map({"b": "2", "a": "1"}), string_map({"a": "1", "b": "2"})
-    assert first == second == (("a", "1"), ("b", "2"))
-    assert dict(first) == {"a": "1", "b": "2"}
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_fields_are_documented(cls: type[Any]) -> None:
+    """A class of more than a few fields says what each of them means, and names no others."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    described = documented(cls)
+    if described or len(names) > SELF_EXPLAINING_FIELDS_MAX:
+        assert described == names
 
 
-def test_key_material_does_not_show() -> None:
-    """A gossip key prints its number and length."""
-    assert "secret" not in repr(GossipKey(3, b"secret"))
-    assert "key_id=3" in f"{GossipKey(3, b'secret')}"
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_modules_list_their_public_names(module: types.ModuleType) -> None:
+    """`__all__` of a module is what it defines; the package has all of them, sorted."""
+    assert set(module.__all__) == public_names(module)
+    assert set(module.__all__) <= set(model.__all__)
+    for name in module.__all__:
+        assert getattr(model, name) is getattr(module, name)
+
+
+def test_the_package_lists_nothing_else() -> None:
+    """`dray.model` has just what its modules have."""
+    assert set(model.__all__) == {name for module in MODULES for name in module.__all__}
+    assert len(set(model.__all__)) == len(model.__all__)
+
+
+def test_secret_content_never_shows() -> None:
+    """Neither form of text of a secret or a key holds any of its content."""
+    content = b"hunter2-hunter2-hunter2-hunter2-"
+    for value in (SecretSpec("k", "n", content=content), GossipKey(3, content)):
+        nested = (value, {"x": [value]})
+        for text in (repr(value), str(value), f"{value}", f"{value!s:>200}", repr(nested)):
+            assert "hunter2" not in text
+            assert content.hex() not in text
+            assert "32 bytes" in text
+
+
+def test_a_string_map_is_sorted() -> None:
+    """Equal dictionaries give equal maps, and the map gives the dictionary back."""
+    values = {"b": "2", "a": "1"}
+    mapped: StringMap = string_map(values)
+    assert mapped == (("a", "1"), ("b", "2")) == string_map({"a": "1", "b": "2"})
+    assert dict(mapped) == values
+    assert string_map({}) == ()
+
+
+def example(cls: type[Any]) -> object:
+    """Return a value of a class, with stand-ins for fields without a default."""
+    hints = typing.get_type_hints(cls)
+    given = {
+        field.name: stand_in(hints[field.name])
+        for field in dataclasses.fields(cls)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
+    return cls(**given)
+
+
+def stand_in(hint: object) -> object:
+    """Return some value of a field's type."""
+    if typing.get_origin(hint) is tuple:
+        return ()
+    leaf = next(leaf_types(hint))
+    base = getattr(leaf, "__supertype__", leaf)
+    assert isinstance(base, type), hint
+    if issubclass(base, enum.Enum):
+        return next(iter(base))
+    return example(base) if base in CLASSES else base()

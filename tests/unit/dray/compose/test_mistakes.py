@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dray.compose import PROBLEMS_MAX
 from tests.compose_cases import mistakes_project, mistakes_structure
 from tests.compose_cases.files import problems_of
 
@@ -38,4 +39,6 @@ def test_all_problems_are_told() -> None:
 def test_problems_are_bounded() -> None:
     """A file that is wrong everywhere gives a list that a person can read."""
     text = "services:\n" + "".join(f"  s{index}: {{imag: x}}\n" for index in range(1000))
-    assert len(problems_of(text)) == 100
+    told = problems_of(text)
+    assert len(told) == PROBLEMS_MAX + 1
+    assert told[-1] == "there may be more problems than these (mend these first)"

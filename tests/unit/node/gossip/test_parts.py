@@ -136,6 +136,21 @@ def test_everybody_has_a_turn() -> None:
     assert len({tuple(turn) for turn in rounds}) > 1
 
 
+def test_who_appears_has_a_turn_in_this_round() -> None:
+    """A member that appears in the midst of a round is probed in its rest, not after it."""
+    for seed in range(20):
+        roster = Roster(FactStore(), random.Random(seed))
+        address = Address("127.0.0.1", 1)
+        for name in "abcdefgh":
+            rumour = Rumour(node_id(name), 1, 0, MemberState.ALIVE, name, address)
+            roster.believe(rumour, 0.0, is_direct=True)
+        turns = [roster.next_target() for _ in range(4)]
+        rumour = Rumour(node_id("z"), 1, 0, MemberState.ALIVE, "z", address)
+        roster.believe(rumour, 1.0, is_direct=True)
+        turns += [roster.next_target() for _ in range(5)]
+        assert sorted(m.name for m in turns if m is not None) == list("abcdefghz")
+
+
 def test_nobody_wanted_is_nobody() -> None:
     """With nobody to probe the answer is None, not a loop."""
     order = ProbeOrder(random.Random(1), 100)

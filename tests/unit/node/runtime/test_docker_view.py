@@ -72,6 +72,13 @@ def test_every_status_has_a_state(status: str, state: ContainerState, code: int 
     assert (found.state, found.exit_code, found.oom_killed) == (state, code, True)
 
 
+@pytest.mark.parametrize("status", ["removing", "dead"])
+def test_what_never_ran_has_no_exit_status(status: str) -> None:
+    """A container that is removed before it was started has not completed with 0."""
+    found = container_from_inspect(inspected(Status=status, ExitCode=0, StartedAt=NEVER))
+    assert (found.state, found.exit_code) == (ContainerState.CREATED, None)
+
+
 @pytest.mark.parametrize(
     ("text", "unix_ns"),
     [
