@@ -109,12 +109,13 @@ def _show(config: Mapping[str, Any], given: argparse.Namespace, context: Context
         _lines(context, _digests(config, given.hash))
     else:
         from cli.render import show_plain
-        from dray.compose.shape import json_view, yaml_view
+        from dray.compose.printed import yaml_text
+        from dray.compose.shape import json_view
 
         if context.settings.output_format is OutputFormat.JSON:
             show_plain(json_view(config), OutputFormat.JSON, context.out)
         else:
-            show_plain(yaml_view(config), OutputFormat.YAML, context.out)
+            context.out.write(yaml_text(config, escape=not given.no_interpolate))
 
 
 def _lines(context: Context, lines: list[str]) -> None:

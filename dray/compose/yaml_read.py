@@ -27,7 +27,13 @@ __all__ = [
 # Values of all files of a project, with aliases and `extends` written out: 500 services of 100
 # values each, and parsing them ends within a second.
 VALUES_MAX: Final = 50_000
-TOO_MANY: Final = f"makes more than {VALUES_MAX:,} values, with aliases and extends written out"
+# Characters of all values, counted likewise: eight files of the largest size.
+CHARACTERS_MAX: Final = 8_388_608
+KEY_LENGTH_MAX: Final = 1024  # characters; no name is nearly as long
+TOO_MANY: Final = (
+    f"makes more than {VALUES_MAX:,} values or {CHARACTERS_MAX:,} characters, "
+    "with aliases and extends written out"
+)
 TOO_MANY_HINT: Final = "split the project, or use fewer aliases"
 DOCUMENTS_MAX: Final = 50  # documents of one file; they are merged like files
 DEPTH_MAX: Final = 100  # nested mappings and lists; far above what any key needs
@@ -60,16 +66,18 @@ class _Tagged:
 
 
 class Budget:
-    """Counts the values of all files of a project, with aliases and `extends` written out."""
+    """Counts what all files of a project hold, with aliases and `extends` written out."""
 
     def __init__(self) -> None:
         """Start with nothing spent."""
         self.values = 0
+        self.characters = 0
 
-    def spend(self, values: int) -> bool:
-        """Count values; return False if there are too many now."""
+    def spend(self, values: int, characters: int = 0) -> bool:
+        """Count values and their characters; return False if there are too many now."""
         self.values += values
-        return self.values <= VALUES_MAX
+        self.characters += characters
+        return self.values <= VALUES_MAX and self.characters <= CHARACTERS_MAX
 
 
 def read_documents(path: str, content: bytes, problems: Problems, budget: Budget) -> list[Document]:
@@ -137,6 +145,7 @@ class _Composer:
         self._problems = problems
         self._budget = budget
         self._anchors: dict[str, tuple[Any, int, int]] = {}  # value, size, height
+        self._length: dict[str, int] = {}  # characters of each anchor's value
         self._open: set[str] = set()
 
     def documents(self, text: str) -> list[Any]:
@@ -184,8 +193,9 @@ class _Composer:
         kind = type(event)
         if kind is yaml.AliasEvent:
             return self._alias(event, depth)
-        self._budget.values += 1
-        if self._budget.values > VALUES_MAX:
+        before = self._budget.characters
+        length = len(event.value) if kind is yaml.ScalarEvent else 0
+        if not self._budget.spend(1, length):
             raise self._refuse(event, TOO_MANY, TOO_MANY_HINT)
         if kind is yaml.ScalarEvent:
             built = (self._scalar(event), 1, 0)
@@ -201,6 +211,7 @@ class _Composer:
             built = (_Tagged(built[0], event.tag == "!override"), built[1], built[2])
         if event.anchor:
             self._anchors[event.anchor] = built
+            self._length[event.anchor] = self._budget.characters - before
         return built
 
     def _alias(self, event: Any, depth: int) -> tuple[Any, int, int]:
@@ -210,7 +221,7 @@ class _Composer:
         if name not in self._anchors:
             raise self._refuse(event, f"alias *{name} refers to an anchor that is not there")
         value, size, height = self._anchors[name]
-        if not self._budget.spend(size):
+        if not self._budget.spend(size, self._length[name]):
             raise self._refuse(event, TOO_MANY, TOO_MANY_HINT)
         if depth + height > DEPTH_MAX:
             raise self._refuse(event, f"is nested more than {DEPTH_MAX} levels deep")
@@ -219,6 +230,8 @@ class _Composer:
         return clone(value), size, height
 
     def _scalar(self, event: Any) -> Any:
+        if "\0" in event.value:
+            raise self._refuse(event, "holds a zero byte")
         if event.implicit[0]:
             return resolve(event.value)
         if event.tag is None or event.implicit[1]:
@@ -273,6 +286,9 @@ class _Composer:
             text, is_plain = event.value, event.implicit[0]
         else:
             raise self._refuse(event, "a key must be text, not a mapping or a list")
+        if isinstance(text, str) and len(text) > KEY_LENGTH_MAX:
+            message = f"a key has {len(text):,} characters, {KEY_LENGTH_MAX:,} are the most"
+            raise self._refuse(event, message)
         is_tagged = type(event) is yaml.ScalarEvent and event.tag
         value = self._scalar(event) if is_plain or is_tagged else text
         if not isinstance(value, str):
@@ -283,6 +299,7 @@ class _Composer:
         seen[text] = line
         if event.anchor and type(event) is yaml.ScalarEvent:
             self._anchors[event.anchor] = (text, 1, 0)
+            self._length[event.anchor] = len(text)
         return None if is_plain and text == "<<" else text
 
     def _merge_sources(self, event: Any, value: Any) -> list[Map]:

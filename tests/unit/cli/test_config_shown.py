@@ -103,3 +103,15 @@ def test_several_files(path: str, tmp_path: Path, capsys: Capture) -> None:
     other.write_text("services: {web: {image: mine}}\n")
     assert main(["config", "-f", path, "-f", str(other), "--images"], {}) == ExitCode.CONVERGED
     assert capsys.readouterr().out.splitlines() == ["shop-api", "mine"]
+
+
+def test_what_is_printed_can_be_read_again(tmp_path: Path, capsys: Capture) -> None:
+    """Dollar signs and texts that look like numbers come back as they were."""
+    path = tmp_path / "compose.yaml"
+    path.write_text("services: {web: {image: x, command: ['$$A', '0o17', '1e3', '0440']}}\n")
+    assert main(["config", "-f", str(path)], {}) == ExitCode.CONVERGED
+    first = capsys.readouterr().out
+    assert "$$A" in first
+    path.write_text(first)
+    assert main(["config", "-f", str(path)], {}) == ExitCode.CONVERGED
+    assert capsys.readouterr().out == first

@@ -150,6 +150,13 @@ _HOSTILE: list[tuple[str, str | bytes, str]] = [
         ),
         "more than 50,000 values",
     ),
+    (
+        "long texts of aliases",
+        "x-t: &t " + "y" * 500_000 + "\nx-l: [" + "*t," * 20_000 + "]\n",
+        "or 8,388,608 characters",
+    ),
+    ("a long key", "? " + "k" * 2000 + "\n: a\n", "a key has 2,000 characters, 1,024"),
+    ("an escaped zero byte", _WEB + '    user: "a\\0"\n', "4:11: holds a zero byte"),
     ("alias of itself", "x-a: &a\n  b: *a\n", "alias *a stands inside what it refers to"),
     ("deep lists", b"[" * 1_000_000, "nested more than 100 levels deep"),
     ("deep mappings", b"{a: " * 250_000, "nested more than 100 levels deep"),
@@ -173,7 +180,6 @@ _HOSTILE: list[tuple[str, str | bytes, str]] = [
     ("ports", _WEB + "    ports: [1-65535]\n", "the service has more than 10,000 ports"),
     ("mistakes", _many(8000, "  s{i}: {{imag: x}}\n"), "did you mean 'image'?"),
     ("lost references", _many(3000, "  s{i}: {{image: x, links: [q{i}]}}\n"), "no service 'q0'"),
-    ("a path with a zero", _WEB + '    env_file: "a\\0b"\n', "is not a path of a file"),
     ("a long path", _WEB + f"    env_file: {'a/' * 4000}\n", "is not a path of a file"),
 ]
 
