@@ -91,7 +91,8 @@ def read_documents(path: str, content: bytes, problems: Problems, budget: Budget
     documents = []
     for root in composer.documents(text):
         resets: list[Keys] = []
-        documents.append(Document(_untag(root, (), resets), resets))
+        clean = _untag(root, (), resets) if composer.has_tagged else root
+        documents.append(Document(clean, resets))
     return documents
 
 
@@ -144,6 +145,7 @@ class _Composer:
         self._path = path
         self._problems = problems
         self._budget = budget
+        self.has_tagged = False  # whether a value is under `!reset` or `!override`
         self._anchors: dict[str, tuple[Any, int, int]] = {}  # value, size, height
         self._length: dict[str, int] = {}  # characters of each anchor's value
         self._open: set[str] = set()
@@ -208,6 +210,7 @@ class _Composer:
             built = self._mapping(event, depth) if is_map else self._sequence(event, depth)
             self._open.discard(event.anchor)
         if event.tag in ("!reset", "!override"):
+            self.has_tagged = True
             built = (_Tagged(built[0], event.tag == "!override"), built[1], built[2])
         if event.anchor:
             self._anchors[event.anchor] = built
