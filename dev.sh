@@ -184,22 +184,24 @@ environment_key() {
 }
 
 make_environment() {
-  local python uv_lock=.dev/uv.lock.txt version
+  local python first=.dev/first.lock version
   if [ -n "${DRAY_PYTHON:-}" ] || ! is_recent .venv/bin/python; then
     python=$(find_python)
     say "making .venv with $python"
     rm -rf .venv
     "$python" -m venv .venv || die "$python cannot make a virtual environment"
   fi
-  awk '/^uv==/ {on = 1} on {print} on && !/\\$/ {exit}' requirements.lock >"$uv_lock"
-  version=$(sed -n 's/^uv==\([^ ]*\).*/\1/p' "$uv_lock")
+  # First what installs: uv, and setuptools for the one dependency that comes as source only. It is
+  # built with the locked setuptools, so that nothing unlocked runs here.
+  awk '/^(uv|setuptools)==/ {on = 1} on {print} !/\\$/ {on = 0}' requirements.lock >"$first"
+  version=$(sed -n 's/^uv==\([^ ]*\).*/\1/p' "$first")
   if [[ "$(.venv/bin/uv --version 2>/dev/null)" != "uv $version"* ]]; then
     .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes \
-      -r "$uv_lock" >&2 || die "pip could not install uv"
+      -r "$first" >&2 || die "pip could not install uv"
   fi
   say "installing what requirements.lock says"
-  .venv/bin/uv pip sync -q --python .venv/bin/python --require-hashes requirements.lock >&2 ||
-    die "uv could not install requirements.lock"
+  .venv/bin/uv pip sync -q --python .venv/bin/python --require-hashes --no-build-isolation \
+    requirements.lock >&2 || die "uv could not install requirements.lock"
   .venv/bin/uv pip install -q --python .venv/bin/python --offline --no-deps --no-build-isolation \
     -e . >&2 || die "uv could not install this tree"
 }
