@@ -28,6 +28,7 @@ HELP_COLUMNS_MAX: Final = 100  # longer lines are hard to read
 
 VERBS: Final[Mapping[str, str]] = {
     "config": "check a Compose file and show what it comes to",
+    "schema": "print the JSON Schema of Compose files, for editors",
     "version": "show versions",
 }
 """Every verb with its line in the help; `cli.commands.<verb>` does it."""

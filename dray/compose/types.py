@@ -22,15 +22,20 @@ __all__ = [
 COMPOSE_BYTES_MAX: Final = 1_048_576
 """Bytes of one file, and of all of them after merge (DESIGN section 11)."""
 
-PROBLEMS_MAX: Final = 1_000
-"""Problems of one load that are listed; those beyond are counted."""
+PROBLEMS_MAX: Final = 100
+"""Problems of one load that are told; more help nobody."""
 
 
 class FileSystem(Protocol):
-    """Where the loader reads files, by absolute path: the disk in the CLI, a dict in tests."""
+    """Where the loader reads files; the disk in the CLI, a dictionary in tests.
+
+    Paths are absolute.
+    """
 
     def read(self, path: str, bytes_max: int) -> bytes | None:
-        """Return a file's content, at most `bytes_max` + 1 bytes of it, or None if there is none.
+        """Return a file's content, at most `bytes_max` + 1 bytes of it.
+
+        Or None if there is no such file.
 
         Raises:
             DrayError: It is there and cannot be read; the message names it and says why.
@@ -38,7 +43,7 @@ class FileSystem(Protocol):
         ...
 
     def exists(self, path: str) -> bool:
-        """Return whether there is a file or folder of that name; False when that is hidden."""
+        """Return whether there is a file or folder of that name."""
         ...
 
 
@@ -109,19 +114,25 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A project that was taken whole.
+    """A project whose files are right.
 
     Attributes:
-        project: What the cluster is asked for.
+        project: What the cluster is asked for; complete only when there are no `refusals`.
         config: The normalised project in the shape that the official tool prints: plain dicts,
-            lists and scalars.
-        ignored: Keys that have no effect here, by position; empty unless
-            `LoadRequest.allow_ignored`.
+            lists and scalars. Extensions (x-…) are kept everywhere.
+        refusals: What dray cannot carry out (yet). `dray up` refuses because of them; with
+            `LoadRequest.allow_ignored` only those are left that cannot be ignored.
+        ignored: What has no effect here, with the reason.
+        warnings: Variables that were not set and were replaced by nothing.
+        used_files: Every file that was read.
     """
 
     project: ProjectSpec
     config: Mapping[str, object]
+    refusals: tuple[Problem, ...] = ()
     ignored: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+    used_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +140,8 @@ class Rejected:
     """A project that was refused; nothing of it was taken.
 
     Attributes:
-        problems: Every problem that was found, by position; those without one first. Beyond
-            `PROBLEMS_MAX` one more at the end says how many there are.
+        problems: Every problem that was found, by position; those without one first. At
+            `PROBLEMS_MAX` loading ends, and one more at the end says so.
     """
 
     problems: tuple[Problem, ...]

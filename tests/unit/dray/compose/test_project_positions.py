@@ -1,0 +1,105 @@
+"""Does everything that is said of a file say where in the file, from the text to the project?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dray.compose import Loaded, LoadRequest, Rejected, load
+from dray.model import Affinity, AffinityTarget, PackingPolicy
+
+TEXT: Final = """\
+name: shop
+x-dray: {version: 1, policy: spread}
+services:
+  web:
+    image: nginx
+    restart: always
+    ports:
+      - "8080:80"
+      - "8080:81"
+    x-dray:
+      priority: ${P:-7}
+      affinity: [db]
+    deploy:
+      placement:
+        constraints:
+          - node.labels.a == b
+          - node.label.x == y
+    configs: [c]
+  db:
+    image: postgres
+    attach: false
+configs:
+  c: {file: ./missing}
+"""
+
+
+class _Files:
+    """One file, in memory."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def read(self, path: str, bytes_max: int) -> bytes | None:
+        """Return the file."""
+        return self.text.encode()[: bytes_max + 1] if self.exists(path) else None
+
+    def exists(self, path: str) -> bool:
+        """Return whether it is the one."""
+        return path == "/p/compose.yaml"
+
+
+def _load(text: str, *, allow_ignored: bool = False) -> Loaded | Rejected:
+    request = LoadRequest(files=("/p/compose.yaml",), allow_ignored=allow_ignored)
+    return load(request, _Files(text))
+
+
+def test_refusals_and_faults_have_positions() -> None:
+    """Each key that cannot be carried out is named where it stands."""
+    result = _load(TEXT)
+    assert isinstance(result, Loaded)
+    told = {each.path: str(each.position) for each in result.refusals}
+    assert told == {
+        "services.web.restart": "/p/compose.yaml:6:14",
+        "services.web.ports[0]": "/p/compose.yaml:8:9",
+        "services.web.ports[1]": "/p/compose.yaml:9:9",
+        "services.web.x-dray.priority": "/p/compose.yaml:11:17",
+        "services.web.x-dray.affinity": "/p/compose.yaml:12:7",
+        "services.web.deploy.placement.constraints[1]": "/p/compose.yaml:17:13",
+        "services.web.configs": "/p/compose.yaml:18:5",
+        "configs.c.file": "/p/compose.yaml:23:13",
+    }
+    assert [str(each.position) for each in result.ignored] == ["/p/compose.yaml:21:13"]
+
+
+def test_the_text_becomes_the_project() -> None:
+    """Interpolated x-dray words and all else arrive in the model."""
+    result = _load(TEXT)
+    assert isinstance(result, Loaded)
+    _, web = result.project.services
+    assert result.project.policy is PackingPolicy.SPREAD
+    assert web.dray.priority == 7
+    assert web.dray.affinities == (Affinity(AffinityTarget.SERVICE, "db"),)
+
+
+def test_allow_ignored_keeps_the_faults() -> None:
+    """What contradicts itself cannot be ignored: a constraint, a missing file."""
+    result = _load(TEXT, allow_ignored=True)
+    assert isinstance(result, Loaded)
+    assert [each.path for each in result.refusals] == [
+        "services.web.deploy.placement.constraints[1]",
+        "configs.c.file",
+    ]
+    assert len(result.ignored) == 7
+    _, web = result.project.services
+    assert (web.ports, web.task.container.configs) == ((), ())
+
+
+def test_a_mistake_below_x_dray_rejects_the_file() -> None:
+    """It is told with its place and what was meant."""
+    result = _load(TEXT.replace("priority: ${P:-7}", "prioriti: 7"))
+    assert isinstance(result, Rejected)
+    assert [str(each) for each in result.problems] == [
+        "/p/compose.yaml:11:17: services.web.x-dray.prioriti: is not a word of x-dray"
+        " (did you mean priority?)"
+    ]
