@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from benchmarks.placement.policies import POLICIES, RANDOM_POLICIES
+from benchmarks.placement.policies import OURS, POLICIES, RANDOM_POLICIES
 from benchmarks.placement.simulate import Policy, fill, open_on_demand, smallest_fleet
 from benchmarks.placement.workload import (
     Timeline,
@@ -20,9 +20,11 @@ from benchmarks.placement.workload import (
     read_dlrm,
     read_nodes,
     read_pods,
+    replicated_mix,
     service_mix,
     variant,
     without_gpus,
+    without_limits,
 )
 
 __all__ = [
@@ -44,6 +46,7 @@ BOUND: Final = "lower bound"
 MIXES: Final = ("default", "cpu250", "multigpu50", "gpuspec33", "gpushare100")
 FIRST_SEED: Final = 42
 OPENB_NODE: Final = (128_000, 768 * 1024)
+REPLICAS: Final = 3
 DLRM_NODE: Final = (192_000, 1024_000, 2048_000, 100_000)
 """The traces do not say what identical nodes are like: both are assumptions."""
 
@@ -109,7 +112,14 @@ def measure_gpu_mix(nodes: Path, pods: Path, name: str, options: Options) -> Rep
 def measure_mix(seed: int, count: int, options: Options) -> Report:
     """Return the smallest fleets for the made-up services."""
     node, workload = service_mix(seed, count)
-    return {f"mix {seed}, {count} services, smallest fleet": _fleets(node, workload, options)}
+    _, apart = replicated_mix(seed, count, REPLICAS)
+    together = without_limits(apart)
+    ours = Options((OURS,), options.repeats, options.seeds)
+    return {
+        f"mix {seed}, {count} services, smallest fleet": _fleets(node, workload, options),
+        f"mix {seed}, services of {REPLICAS} replicas": _fleets(node, together, ours),
+        f"mix {seed}, services of {REPLICAS} replicas, apart": _fleets(node, apart, ours),
+    }
 
 
 def measure_identical(nodes: Path, pods: Path, options: Options) -> Report:

@@ -212,10 +212,19 @@ class _Cached:
 
 
 class OurPolicy(_Placing):
-    """dray's score; the mix is what has arrived so far, and is renewed as it grows."""
+    """dray's score; the mix is what has arrived so far, and is renewed as it grows.
+
+    Tasks that ask for the same are one kind, whatever service they are of.
+    """
 
     def __init__(self, workload: Workload, rule: None, seed: int) -> None:
         super().__init__(workload)
+        keys = [
+            (kind.amounts, kind.gpu_count, kind.gpu_millis, kind.gpu_models)
+            for kind in workload.kinds
+        ]
+        first: dict[object, int] = {}
+        self._alike = [first.setdefault(key, number) for number, key in enumerate(keys)]
         self._counts = [0.0] * len(workload.kinds)
         self._arrived = 0.0
         self._renew_at = 0.0
@@ -224,7 +233,7 @@ class OurPolicy(_Placing):
 
     def arrived(self, sim: Simulation, number: int) -> None:
         """Count the task in; renew the mix when it has grown by a quarter."""
-        self._counts[number] += 1
+        self._counts[self._alike[number]] += 1
         self._arrived += 1
         if self._arrived >= self._renew_at:
             seen = [number for number, count in enumerate(self._counts) if count]
@@ -239,6 +248,7 @@ class OurPolicy(_Placing):
     def choose(self, sim: Simulation, number: int, rows: NDArray[np.intp]) -> int:
         """Return the row that loses the least."""
         assert self._mix is not None
+        number = self._alike[number]
         cached = self._cache.get(number)
         if cached is None:
             n_nodes = len(sim.free)

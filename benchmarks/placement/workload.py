@@ -22,9 +22,11 @@ __all__ = [
     "read_dlrm",
     "read_nodes",
     "read_pods",
+    "replicated_mix",
     "service_mix",
     "variant",
     "without_gpus",
+    "without_limits",
 ]
 
 DEVICES_MAX: Final = 8
@@ -187,6 +189,20 @@ def service_mix(seed: int, count: int) -> tuple[tuple[int, int], Workload]:
     )
 
 
+def replicated_mix(seed: int, count: int, replicas: int) -> tuple[tuple[int, int], Workload]:
+    """Return the node and that many tasks in all, as services of some replicas that come together.
+
+    No node may hold all replicas of a service.
+    """
+    node, workload = service_mix(seed, count // replicas)
+    kinds = [
+        replace(workload.kinds[task], app=app, app_per_node_max=replicas - 1)
+        for app, task in enumerate(workload.tasks)
+        for _ in range(replicas)
+    ]
+    return node, _workload(kinds)
+
+
 def identical_fleet(node: tuple[int, ...], count: int) -> Fleet:
     """Return that many nodes, all alike, without GPUs."""
     none = np.zeros(count, dtype=np.int64)
@@ -196,6 +212,13 @@ def identical_fleet(node: tuple[int, ...], count: int) -> Fleet:
 def without_gpus(workload: Workload) -> Workload:
     """Return the same tasks, asking for CPU and memory only."""
     return _workload([Kind(workload.kinds[task].amounts) for task in workload.tasks])
+
+
+def without_limits(workload: Workload) -> Workload:
+    """Return the same tasks, as many of an application on a node as fit."""
+    return _workload(
+        [replace(workload.kinds[task], app=-1, app_per_node_max=0) for task in workload.tasks]
+    )
 
 
 def inflated(workload: Workload, gpus: int, seed: int, ratio: float = INFLATION) -> Workload:
