@@ -3,9 +3,11 @@
 A node's free amounts are worth what the cluster's mix of tasks could still do with them. For each
 kind of task in the mix, count how many of it would fit: the least, over the resources, of free
 amount by demand, as a fraction, but nothing at all below one whole task. That count times the
-kind's size (in shares of an average node) times its share of the mix, summed over the kinds, is the
-node's value. The score of a node for a task is the value that the node loses when it takes the
-task.
+kind's size (in shares of an average node) times its share of the mix, summed over the kinds, says
+what a node would hold if all that came were alike. Since what comes is mixed, the same is said of
+two blends, the average GPU task and the average task without GPUs, which may also fit in part. The
+node's value is the weighted mean of both, and the score of a node for a task is the value that the
+node loses when it takes the task.
 
 From this follow the things that other scores need rules for: CPU-only tasks keep off nodes with
 free GPUs while GPU tasks are about, unless such a node has CPU to spare; what remains on a node
@@ -29,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "BLENDS_SHARE",
     "DEVICE_MILLIS",
     "KINDS_MAX",
     "LOSS_STEP",
@@ -49,6 +52,9 @@ LOSS_STEP: Final = 0.1
 
 DEVICE_MILLIS: Final = 1000
 """What a whole, untouched GPU has free."""
+
+BLENDS_SHARE: Final = 0.75
+"""Weight of the blends in a node's value; that of the single kinds is the rest."""
 
 _ROUNDING: Final = 1e-9  # in steps: sums of floats must not fall under a step's edge
 _NOT_ASKED: Final = 1e30  # a count that no other resource exceeds
@@ -95,8 +101,10 @@ class Mix:
     """Kinds of task with their weights, made ready for scoring: see `make_mix`.
 
     Attributes:
-        per_unit: float64[n_resources, n_kinds]; how many tasks one unit holds.
+        per_unit: float64[n_resources, n_kinds]; how many tasks one unit holds. The last two kinds
+            are the blends.
         worth: float64[n_kinds]; share of the mix times size.
+        least: float64[n_kinds]; the count below which nothing counts: 1, of blends 0.
         gpu_per_milli: float64[n_kinds]; how many tasks one thousandth of a device holds.
         gpu_per_device: float64[n_kinds]; how many tasks a count of usable devices makes.
         gpu_slack: float64[n_kinds]; enormous for kinds without GPUs, else 0.
@@ -107,6 +115,7 @@ class Mix:
 
     per_unit: NDArray[np.float64]
     worth: NDArray[np.float64]
+    least: NDArray[np.float64]
     gpu_per_milli: NDArray[np.float64]
     gpu_per_device: NDArray[np.float64]
     gpu_slack: NDArray[np.float64]
@@ -123,27 +132,34 @@ def make_mix(columns: Columns, kinds: list[Demand], weights: list[float]) -> Mix
         kinds: Kinds of task; of more than `KINDS_MAX` the heaviest are kept, earlier ones first.
         weights: Of each kind: how many tasks of it there are or were, decayed or not.
     """
-    order = np.argsort(-np.asarray(weights, dtype=np.float64), kind="stable")[:KINDS_MAX]
-    kept = [kinds[index] for index in order]
-    n_resources = columns.free.shape[1]
-    amounts = np.array([kind.amounts for kind in kept], dtype=np.float64)
-    amounts = amounts.reshape(len(kept), n_resources)
-    counts = np.array([kind.gpu_count for kind in kept], dtype=np.float64)
-    millis = np.array([kind.gpu_millis for kind in kept], dtype=np.float64)
-    weight = np.array([weights[index] for index in order], dtype=np.float64)
+    weight = np.array(weights, dtype=np.float64) / max(float(sum(weights)), _ROUNDING)
+    amounts = np.array([kind.amounts for kind in kinds], dtype=np.float64)
+    amounts = amounts.reshape(len(kinds), columns.free.shape[1])
+    counts = np.array([kind.gpu_count for kind in kinds], dtype=np.float64)
+    millis = np.array([kind.gpu_millis for kind in kinds], dtype=np.float64)
+    models = np.array([kind.gpu_models for kind in kinds], dtype=np.int64)
+    kept = np.argsort(-weight, kind="stable")[:KINDS_MAX]
+    groups = np.array([counts > 0, counts == 0]) * weight
+    shares = groups.sum(axis=1)
+    parts = groups * _inverse(shares, 0.0)[:, None]
+    kept_share = weight[kept] / max(float(weight[kept].sum()), _ROUNDING)
+    amounts = np.concatenate([amounts[kept], parts @ amounts])
+    millis = np.concatenate([millis[kept], parts @ (counts * millis)])
+    counts = np.concatenate([counts[kept], shares * [1, 0] > 0])
+    share = np.concatenate([kept_share * (1 - BLENDS_SHARE), shares * BLENDS_SHARE])
     average, average_gpus = _average_node(columns)
     sizes = (amounts * _inverse(average, 0.0)).sum(axis=1)
     sizes += counts * millis / DEVICE_MILLIS * _inverse(average_gpus, 0.0)
-    models = np.array([kind.gpu_models for kind in kept], dtype=np.int64)
     return Mix(
         per_unit=np.ascontiguousarray(_inverse(amounts, _NOT_ASKED).T),
-        worth=weight / max(float(weight.sum()), _ROUNDING) * sizes,
+        worth=share * sizes,
+        least=np.concatenate([np.ones(len(kept)), np.zeros(len(shares))]),
         gpu_per_milli=_inverse(millis, 0.0),
         gpu_per_device=_inverse(counts, 0.0),
         gpu_slack=np.where(counts > 0, 0.0, _NOT_ASKED),
-        gpu_models=models,
+        gpu_models=np.concatenate([models[kept], np.full(len(shares), -1)]),
         has_gpus=bool(counts.any()),
-        has_models=bool((models[counts > 0] != -1).any()),
+        has_models=bool((models[kept][counts[: len(kept)] > 0] != -1).any()),
     )
 
 
@@ -215,12 +231,12 @@ def _value(
     room = np.maximum(free, 0) + _HALF_UNIT
     counts = (room[:, :, None] * mix.per_unit).min(axis=1)
     if mix.has_gpus:
-        shares = devices[:, :, None] * mix.gpu_per_milli
-        usable = np.where(shares >= 1.0, shares, 0.0).sum(axis=1) * mix.gpu_per_device
+        shares = np.maximum(devices, 0)[:, :, None] * mix.gpu_per_milli
+        usable = np.where(shares >= mix.least, shares, 0.0).sum(axis=1) * mix.gpu_per_device
         if mix.has_models:
             usable *= (mix.gpu_models >> models[:, None]) & 1
         np.minimum(counts, usable + mix.gpu_slack, out=counts)
-    counts[counts < 1.0] = 0.0
+    counts[counts < mix.least] = 0.0
     value: NDArray[np.float64] = counts @ mix.worth
     return value
 

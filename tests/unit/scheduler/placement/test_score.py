@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from scheduler.placement.score import (
+    BLENDS_SHARE,
     DEVICE_MILLIS,
     KINDS_MAX,
     LOSS_STEP,
@@ -53,16 +55,15 @@ def test_value_is_what_still_fits() -> None:
     """Half a node that holds 2.5 tasks of half a node is worth 1.25 nodes per resource asked."""
     seen = columns([(1000, 1000)], free=[(1250, 9999)])
     mix = make_mix(seen, [demand(500, 0)], [3.0])
-    assert value_rows(seen, rows(1), mix) == np.array([1250.5 / 500 * 0.5])
+    assert value_rows(seen, rows(1), mix)[0] == pytest.approx(1250.5 / 500 * 0.5)
 
 
-def test_room_below_one_task_is_worth_nothing() -> None:
-    """What no kind can use has no value, up to the last unit."""
+def test_last_whole_task_is_worth_more_than_its_units() -> None:
+    """One unit below a whole task, all that the single kinds were worth is gone."""
     seen = columns([(1000,)] * 2, free=[(499,), (500,)])
     mix = make_mix(seen, [demand(500)], [1.0])
     values = value_rows(seen, rows(2), mix)
-    assert values[0] == 0.0
-    assert values[1] > 0.0
+    assert values[1] - values[0] > (1 - BLENDS_SHARE) * 0.5
 
 
 def test_useless_room_is_used_first() -> None:
@@ -114,7 +115,23 @@ def test_unlimited_resources_never_bind() -> None:
     mix = make_mix(seen, [demand(500, 7)], [1.0])
     values = value_rows(seen, rows(2), mix)
     assert values[0] > 0.0
-    assert values[1] == 0.0
+    assert values[1] == pytest.approx(0.0, abs=0.001)
+
+
+def test_blend_is_the_average_of_all_kinds() -> None:
+    """Kinds beyond the bound still count in the blend, which fits in part."""
+    seen = columns([(1000,)], free=[(50,)])
+    kinds = [demand(200)] * KINDS_MAX + [demand(100)] * KINDS_MAX
+    mix = make_mix(seen, kinds, [2.0] * KINDS_MAX + [1.0] * KINDS_MAX)
+    expected = BLENDS_SHARE * 50.5 / 1000  # the count by demand, times demand by node
+    assert value_rows(seen, rows(1), mix)[0] == pytest.approx(expected)
+
+
+def test_no_task_is_worth_nothing() -> None:
+    """Before anything is known, all nodes are alike."""
+    seen = columns([(1000,)] * 2, free=[(50,), (1000,)])
+    mix = make_mix(seen, [], [])
+    assert score_rows(seen, rows(2), demand(50), mix).tolist() == [0.0, 0.0]
 
 
 def test_only_the_heaviest_kinds_count() -> None:
@@ -122,7 +139,8 @@ def test_only_the_heaviest_kinds_count() -> None:
     seen = columns([(1000,)])
     kinds = [demand(size) for size in range(1, KINDS_MAX + 20)]
     mix = make_mix(seen, kinds, [float(size) for size in range(1, KINDS_MAX + 20)])
-    assert len(mix.worth) == KINDS_MAX
+    n_blends = int((mix.least == 0).sum())
+    assert len(mix.worth) == KINDS_MAX + n_blends
     assert mix.per_unit.min() == 1 / (KINDS_MAX + 19)
 
 
