@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,7 @@ def measured(asked: argparse.Namespace) -> Report:
         section("dlrm", lambda: measure_dlrm(asked.dlrm, options))
     if "gpu" in asked.only and has_openb:
         for name in asked.variants:
-            section(name, lambda: measure_gpu_mix(asked.nodes, asked.pods, name, options))  # noqa: B023 - called at once
+            section(name, partial(measure_gpu_mix, asked.nodes, asked.pods, name, options))
     return report
 
 

@@ -217,7 +217,7 @@ class OurPolicy(_Placing):
     Tasks that ask for the same are one kind, whatever service they are of.
     """
 
-    def __init__(self, workload: Workload, rule: None, seed: int) -> None:
+    def __init__(self, workload: Workload) -> None:
         super().__init__(workload)
         keys = [
             (kind.amounts, kind.gpu_count, kind.gpu_millis, kind.gpu_models)
@@ -293,7 +293,7 @@ def _formula_factory(rule: _Rule) -> Callable[[Workload, int], Policy]:
 
 
 POLICIES: Final[dict[str, Callable[[Workload, int], Policy]]] = {
-    OURS: lambda workload, seed: OurPolicy(workload, None, seed),
+    OURS: lambda workload, seed: OurPolicy(workload),
     **{name: _formula_factory(rule) for name, rule in _RULES.items()},
     "FGD": lambda workload, seed: FgdPolicy(workload),
 }
