@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.placement.measure import (
+    BOUND,
     MIXES,
     Options,
     Report,
@@ -104,7 +105,9 @@ def write(path: Path, sections: Report, origin: dict[str, str]) -> None:
     kept = json.loads(path.read_text()) if path.exists() else {"about": {}, "results": {}}
     for section, policies in sections.items():
         kept["about"][section] = origin
-        kept["results"].setdefault(section, {}).update(policies)
+        merged = {**kept["results"].get(section, {}), **policies}
+        ordered = [name for name in (BOUND, *POLICIES) if name in merged]
+        kept["results"][section] = {name: merged[name] for name in ordered}
     path.write_text(json.dumps(kept, indent=1) + "\n")
     path.with_suffix(".md").write_text(markdown_table(kept["results"]))
 

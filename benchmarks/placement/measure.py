@@ -28,6 +28,7 @@ from benchmarks.placement.workload import (
 )
 
 __all__ = [
+    "BOUND",
     "MIXES",
     "Options",
     "Report",

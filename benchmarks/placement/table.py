@@ -19,7 +19,8 @@ def markdown_table(sections: Mapping[str, Mapping[str, Mapping[str, float]]]) ->
         for figure in dict.fromkeys(key for each in policies.values() for key in each)
         if figure not in ("deviation", "seeds")
     ]
-    names = list(dict.fromkeys(name for each in sections.values() for name in each))
+    longest = sorted(sections.values(), key=len, reverse=True)  # so that rows keep their order
+    names = list(dict.fromkeys(name for each in longest for name in each))
     head = ["policy", *(f"{section}: {figure}" for section, figure in columns)]
     lines = [head, ["---", *("--:" for _ in columns)]]
     for name in names:
