@@ -1,0 +1,1 @@
+"""How well does placement pack, beside the other schedulers' formulas, on traces and mixes?"""
