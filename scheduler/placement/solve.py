@@ -12,8 +12,8 @@ Guarantees, whatever the input:
 - Even, where it is asked for: among the nodes that keep the replicas apart, those win whose value
   of the first `spread_over` attribute has the fewest replicas; within it the second, and so on.
 
-This is the smallest useful version: best fit (or emptiest first with the policy SPREAD) by full
-scan over CPU, memory, disk, pids and addresses, constraints, platforms, taints and
+It packs by the score of `score.py` (or goes emptiest first with the policy SPREAD), by full scan
+over CPU, memory, disk, pids and addresses, constraints, platforms, taints and
 max_replicas_per_node. What it does not know yet (GPUs, generic resources, host ports, affinities,
 priorities, attributes it has never heard of) it refuses for every node, with that reason, rather
 than placing as if it had not been asked for. Gangs are a matter of whole projects and do not get
@@ -31,8 +31,9 @@ from numpy.typing import NDArray
 
 from dray.model import PackingPolicy, ServiceKey, ServiceSpec, SlotKey
 from dray.names import NodeId
-from scheduler.placement.cluster import ClusterView, reservation_row, taken_from
+from scheduler.placement.cluster import RESOURCES, ClusterView, reservation_row, taken_from
 from scheduler.placement.filters import Mask, attribute_reader, service_masks
+from scheduler.placement.prefer import Preference, cluster_mix
 from scheduler.placement.result import (
     Placed,
     PlacementResult,
@@ -40,6 +41,7 @@ from scheduler.placement.result import (
     RefusalReason,
     Unplaced,
 )
+from scheduler.placement.score import Mix
 
 __all__ = ["TaskGroup", "place"]
 
@@ -53,7 +55,6 @@ _RESOURCE_REASONS = (
     RefusalReason.PIDS,
     RefusalReason.TASKS,
 )
-_SCORED = 2  # the first columns of RESOURCES, CPU and memory, say how full a node is
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +86,15 @@ def place(cluster: ClusterView, groups: tuple[TaskGroup, ...]) -> PlacementResul
         groups: What needs a node, in the order of their turns.
     """
     free = cluster.free.copy()
+    mix = cluster_mix(
+        cluster, [(group.spec.task.reservations, len(group.slots)) for group in groups]
+    )
     replicas = {service: column.copy() for service, column in cluster.replicas.items()}
     placed: list[Placed] = []
     unplaced: list[Unplaced] = []
     for group in groups:
         column = replicas.setdefault(group.service, np.zeros(len(cluster.nodes), dtype=np.int64))
-        done, refused = _place_group(cluster, group, free, column)
+        done, refused = _place_group(cluster, group, free, column, mix)
         placed += done
         unplaced += refused
     return PlacementResult(tuple(placed), tuple(unplaced))
@@ -101,9 +105,11 @@ def _place_group(
     group: TaskGroup,
     free: NDArray[np.int64],
     replicas: NDArray[np.int64],
+    mix: Mix,
 ) -> tuple[list[Placed], list[Unplaced]]:
     """Place one group, slot by slot; `free` and `replicas` are updated."""
     demand = reservation_row(group.spec.task.reservations)
+    preference = Preference(cluster, free, demand, _policy(group), mix)
     fixed = service_masks(cluster, group.spec, group.pinned_to)
     branches = _branches(cluster, group.spec.placement.spread_over)
     per_node_max = group.spec.placement.replicas_per_node_max
@@ -119,10 +125,12 @@ def _place_group(
         wishes: list[_Wish] = [
             _crowding(replicas, group.replicas_wanted),
             *_branch_counts(branches, replicas),
-            _fullness_wish(cluster, free, demand, group),
+            preference.values,
+            _unused(cluster, free),
         ]
         row = _first_choice(fits, wishes)
         free[row] = taken_from(free[row], demand)
+        preference.renew(row)
         replicas[row] += 1
         placed.append(Placed(slot, cluster.nodes[row].node_id))
     return placed, []
@@ -187,19 +195,19 @@ def _branch_counts(
         yield counts[branch]
 
 
-def _fullness_wish(
-    cluster: ClusterView, free: NDArray[np.int64], demand: NDArray[np.int64], group: TaskGroup
-) -> NDArray[np.float64]:
-    """Return the free share of CPU and memory that would be left, float64[n_nodes].
+def _unused(cluster: ClusterView, free: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return 1 for nodes without any task, else 0: of two alike, a new one is not opened."""
+    tasks = RESOURCES.index("tasks")
+    unused: NDArray[np.int64] = (free[:, tasks] >= cluster.capacity[:, tasks]).astype(np.int64)
+    return unused
 
-    Least on the fullest node; with the policy SPREAD the sign is turned.
-    """
-    left = free[:, :_SCORED].astype(np.float64) - demand[:_SCORED]
-    share: NDArray[np.float64] = (left / np.maximum(cluster.capacity[:, :_SCORED], 1)).sum(axis=1)
+
+def _policy(group: TaskGroup) -> PackingPolicy:
+    """Return how the group is packed: BINPACK or SPREAD."""
     policy = group.spec.dray.policy
     if policy is PackingPolicy.INHERIT:
         policy = group.project_policy
-    return -share if policy is PackingPolicy.SPREAD else share
+    return PackingPolicy.BINPACK if policy is PackingPolicy.INHERIT else policy
 
 
 def _count_refusals(masks: list[Mask], n_nodes: int) -> tuple[RefusalCount, ...]:

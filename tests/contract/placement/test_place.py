@@ -90,9 +90,9 @@ def test_a_cluster_without_nodes_refuses_everything(place: Place) -> None:
     )
 
 
-def test_the_fullest_node_that_fits_is_taken(place: Place) -> None:
-    """Packing prefers the node with the least left over, not the emptiest."""
-    busy = a_placement_node(2, running=(a_share("db", 1, reserving(cpus=2, memory_gib=4)),))
+def test_a_used_node_comes_before_an_unused_one(place: Place) -> None:
+    """Of nodes that lose alike by taking the task, one that runs something is taken."""
+    busy = a_placement_node(2, running=(a_share("db", 1, reserving(cpus=1, memory_gib=1)),))
     group = a_group(a_service(reservations=reserving(cpus=1, memory_gib=1)))
     assert placed_by(place, [a_placement_node(1), busy], group)[0] == ["n2"]
 
