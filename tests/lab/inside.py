@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x00020000, 0x02000000, 0x04000000
 CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x20000000, 0x40000000
-MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
+MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 4096, 16384, 1 << 18, 2
 PR_SET_PDEATHSIG = 1
 ENGINE_ENDED = "engine-ended"  # in the host's directory, written when its engine has ended
 # Directories of the machine that a host sees through a layer of its own, kept on the host's disk.
@@ -117,22 +117,27 @@ def imitate(status: int) -> NoReturn:
 
 
 def make_mounts_private() -> None:
-    """Keep our mounts from reaching the machine, also when this process lives in a chroot.
+    """Keep our mounts off the machine, and make our root the namespace's: also in a chroot.
 
-    In a chroot `/` is often no mount point, so its propagation cannot be changed and runc's
-    pivot_root is refused. Then `/` is bound on top of /proc (whose own mount can be made private
-    first, so that nothing propagates), and becomes the root.
+    In a chroot the root of a mount namespace is still the machine's. A container made there pivots
+    away from the chroot only, and whoever enters its namespace later (`docker exec`) finds himself
+    in the machine's root. So our root becomes the namespace's: entering one's own namespace leads
+    to its root, and from there the chroot's directory is bound to itself and pivoted to.
     """
-    try:
-        mount("none", "/", flags=MS_REC | MS_PRIVATE)
-    except OSError as err:
-        if err.errno != errno.EINVAL:
-            raise
-        mount("none", "/proc", flags=MS_PRIVATE)
-        mount("/", "/proc", flags=MS_BIND | MS_REC)
-        mount("none", "/proc", flags=MS_REC | MS_PRIVATE)
-        os.chroot("/proc")
-        os.chdir("/")
+    root = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    setns(namespace, "mount")
+    mount("none", "/", flags=MS_REC | MS_PRIVATE)
+    os.fchdir(root)
+    path = os.getcwd()
+    if path != "/":
+        mount(path, path, flags=MS_BIND | MS_REC)
+        os.chdir(path)
+        _checked(_libc.pivot_root(b".", b"."), f"pivot_root {path}")
+        _checked(_libc.umount2(b".", MNT_DETACH), "umount of the old root")
+    os.close(namespace)
+    os.close(root)
+    os.chdir("/")
 
 
 def mount_disk(directory: str) -> None:
