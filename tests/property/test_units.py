@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from dray.errors import DrayError
+from dray.errors import DrayError, InvalidRequest
 from dray.units import (
     CPU_MILLIS_MAX,
     DURATION_S_MAX,
@@ -56,7 +56,10 @@ def test_any_duration_is_read_back_closely(duration_s: float) -> None:
 @given(st.lists(_PARTS, min_size=1, max_size=3))
 def test_what_was_read_is_written_and_read_the_same(parts: list[tuple[object, str]]) -> None:
     """Reading is stable: what a text meant, its written form means."""
-    duration_s = parse_duration("".join(f"{number:f}{unit}" for number, unit in parts))
+    try:
+        duration_s = parse_duration("".join(f"{number:f}{unit}" for number, unit in parts))
+    except InvalidRequest:
+        reject()  # the parts add up to more than the longest duration
     assert parse_duration(format_duration(duration_s)) == duration_s
 
 
