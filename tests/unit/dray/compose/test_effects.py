@@ -136,6 +136,7 @@ _NODES: Final = (
         3,
         labels={"disk": "hdd", "zone": "c"},
         capacity=NodeCapacity(1000, GIB, disk_bytes=GIB, pids=10),
+        running=(a_share("other"),),
     ),
 )
 
@@ -176,7 +177,7 @@ def test_a_key_of_placement_decides_where(service: dict[str, Any], numbers: set[
 
 
 def test_policy_and_preference_decide_where() -> None:
-    """A policy chooses between full and empty nodes, a preference spreads over zones."""
+    """A policy chooses between used and empty nodes, a preference spreads over zones."""
     reserved = {"resources": {"reservations": {"cpus": 0.5}}}
     packed = _places({"deploy": reserved})
     spread = _places({"deploy": reserved, "x-dray": {"policy": "spread"}})
