@@ -20,6 +20,7 @@ from tests.builders import (
     GIB,
     a_group,
     a_placement_node,
+    a_share,
     a_slot,
     node_id,
     task_id,
