@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,8 @@ from cli.exits import ExitCode
 from cli.settings import OutputFormat
 
 if TYPE_CHECKING:
-    from dray.compose import LoadRequest
-    from dray.compose.canonical import Canonical
+    from dray.compose import LoadRequest, Problem
+    from dray.compose.canonical import Canonical, Reading
 
 __all__ = ["add_arguments", "run"]
 
@@ -48,21 +48,19 @@ def run(given: argparse.Namespace, context: Context) -> ExitCode:
     from dataclasses import replace
 
     from cli.compose_files import load_request
-    from dray.compose import Rejected
-    from dray.compose.canonical import canonicalise
+    from dray.compose.canonical import read_project
     from dray.files import DiskFiles
 
     files = DiskFiles()
     environment = dict(context.settings.environment)
     request = load_request(given, environment, str(Path.cwd()), files.exists)
     request = replace(request, interpolate=not given.no_interpolate)
-    canonical = canonicalise(request, files)
-    if isinstance(canonical, Rejected):
-        for problem in canonical.problems:
-            context.warn(str(problem))
-        return ExitCode.REFUSED
+    reading = read_project(request, files)
+    canonical = reading.canonical
+    if canonical is None or (reading.problems and not request.interpolate):
+        return _refuse(reading.problems.sorted(), context)
     if request.interpolate:
-        status = _check(canonical, request, context, is_full=given.check)
+        status = _check(reading, canonical, request, context, is_full=given.check)
         if status is not ExitCode.CONVERGED or given.check:
             return status
     if not given.quiet and not given.check:
@@ -70,27 +68,32 @@ def run(given: argparse.Namespace, context: Context) -> ExitCode:
     return ExitCode.CONVERGED
 
 
+def _refuse(problems: Iterable[Problem], context: Context) -> ExitCode:
+    for problem in problems:
+        context.warn(str(problem))
+    return ExitCode.REFUSED
+
+
 def _check(
-    canonical: Canonical, request: LoadRequest, context: Context, *, is_full: bool
+    reading: Reading, canonical: Canonical, request: LoadRequest, context: Context, *, is_full: bool
 ) -> ExitCode:
-    """Say what is wrong with the project beyond its files.
+    """Say what is wrong with the project.
 
     What dray cannot carry out does not keep a project from being shown: only `--check` is about it.
     """
+    from dray.compose.load import problems_of, refusals_of
     from dray.compose.project import to_project
 
     projected = to_project(canonical, allow_ignored=request.allow_ignored)
-    for problem in projected.problems:
-        context.warn(str(problem))
-    if projected.problems:
-        return ExitCode.REFUSED
+    if problems := problems_of(reading, projected):
+        return _refuse(problems, context)
     for problem in canonical.warnings:
         context.warn(f"warning: {problem}")
     if not is_full and not request.allow_ignored:
         return ExitCode.CONVERGED
     for problem in projected.ignored:
         context.warn(f"ignored: {problem}")
-    refused = (*projected.faults, *projected.refusals) if is_full else ()
+    refused = refusals_of(projected) if is_full else ()
     for problem in refused:
         context.warn(f"refused: {problem}")
     return ExitCode.REFUSED if refused else ExitCode.CONVERGED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from dray.compose.dotenv import ENV_BYTES_MAX
 from dray.compose.interpolate import BadTemplate, substitute
@@ -14,10 +14,12 @@ from dray.compose.normalise import normalise, project_name_of
 from dray.compose.rules import check_project
 from dray.compose.session import Session
 from dray.compose.shape import shape
-from dray.compose.tree import Keys, Map, Mark, Refused, mark_at
+from dray.compose.tree import Keys, Map, Mark, Problems, Refused, mark_at
 from dray.compose.types import FileSystem, LoadRequest, Position, Problem, Rejected
 
-__all__ = ["Canonical", "canonicalise"]
+__all__ = ["Canonical", "Reading", "canonicalise", "read_project"]
+
+_NAMELESS: Final = "project"  # what a project is called while its name is wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,19 @@ class Canonical:
         return Position(*mark) if mark else None
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What could be read of a project's files.
+
+    Attributes:
+        canonical: The project without what was refused; None if loading ended early.
+        problems: What is wrong.
+    """
+
+    canonical: Canonical | None
+    problems: Problems
+
+
 def canonicalise(request: LoadRequest, files: FileSystem) -> Canonical | Rejected:
     """Load, merge, check and normalise the files of a project.
 
@@ -64,11 +79,24 @@ def canonicalise(request: LoadRequest, files: FileSystem) -> Canonical | Rejecte
         request: What to load, and how.
         files: Where files are read.
     """
+    reading = read_project(request, files)
+    if reading.problems or reading.canonical is None:
+        return Rejected(reading.problems.sorted())
+    return reading.canonical
+
+
+def read_project(request: LoadRequest, files: FileSystem) -> Reading:
+    """Do the same, and return what is sound of a project with problems as well.
+
+    Args:
+        request: What to load, and how.
+        files: Where files are read.
+    """
     session = Session(request, files)
     try:
-        return _canonicalise(session)
+        return Reading(_canonicalise(session), session.problems)
     except Refused:
-        return Rejected(session.problems.sorted())
+        return Reading(None, session.problems)
 
 
 def _canonicalise(session: Session) -> Canonical:
@@ -78,26 +106,25 @@ def _canonicalise(session: Session) -> Canonical:
         raise Refused
     folder = request.project_directory or posixpath.dirname(request.files[0])
     environment = _environment(session, folder)
-    problems.stop_if_any()
     session.project_name = environment["COMPOSE_PROJECT_NAME"] = _project_name(
         session, folder, environment
     )
     tree = load_tree(session, list(request.files), Scope(folder, environment))
-    if not tree:
+    if not tree and not problems:
         problems.add((request.files[0], 1, 1), "", "is empty", "a Compose file has `services:`")
-    problems.stop_if_any()
     normalise(tree, session.project_name, environment)
     tree["name"] = session.project_name
     config = shape(tree, problems, keep_templates=not request.interpolate)
-    problems.stop_if_any()
+    problems.settle(config)
     disabled = _apply_profiles(session, config, environment)
     if request.interpolate:
         check_project(config, frozenset(disabled), problems)
+        problems.settle(config)
     _share_scale(config)
     for name, service in config["services"].items():
         _read_env_files(session, name, service, environment)
         _read_label_files(session, name, service)
-    problems.stop_if_any()
+    problems.settle(config)
     contents = _contents(session, config)
     return Canonical(
         config,
@@ -138,19 +165,19 @@ def _project_name(session: Session, folder: str, environment: Mapping[str, str])
                 "and a letter or digit first"
             )
             problems.add(None, "name", message, hint)
-            raise Refused
+            return nearest or _NAMELESS
         return given
     named, mark = _name_in_files(session)
     if named and request.interpolate:
         try:
             named = substitute(named, environment.get)
         except BadTemplate as error:
-            problems.add(mark, "name", error.message, error.hint)
-            raise Refused from None
+            problems.add(mark, ("name",), error.message, error.hint)
+            return _NAMELESS
     name = project_name_of(named or posixpath.basename(folder.rstrip("/")))
     if not name:
         problems.add(mark, "name", "the project has no name", "give one with --project-name")
-        raise Refused
+        return _NAMELESS
     return name
 
 

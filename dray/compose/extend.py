@@ -13,7 +13,7 @@ from dray.compose.merge import merge, merge_service, reset, unify_service
 from dray.compose.paths import absolute, resolve_service_paths
 from dray.compose.session import Session
 from dray.compose.structure import did_you_mean, type_name
-from dray.compose.tree import Keys, Map, Refused, clone, size_of
+from dray.compose.tree import Keys, Map, Refused, Unread, clone, size_of
 
 __all__ = ["Source", "extend_services"]
 
@@ -30,6 +30,7 @@ class Source:
         services: Its services; extended ones are replaced in place.
         resets: Paths that the file tagged `!reset` or `!override`.
         is_main: Whether the file is loaded for itself, and not only to extend its services.
+        is_partial: Whether something in a file that is not was refused.
         ready: Services of a file that is not, whose short syntaxes and paths were resolved.
     """
 
@@ -38,6 +39,7 @@ class Source:
     services: Map
     resets: list[Keys]
     is_main: bool = False
+    is_partial: bool = False
     ready: set[str] = field(default_factory=set)
 
 
@@ -74,6 +76,7 @@ class _Extension:
         base = self._base(source, service, name, reference, file, trail)
         service.drop("extends")
         if base is None:
+            self._session.problems.doubt(("services", name))
             return service
         mark = service.mark_of("extends")
         self._session.spend(size_of(base), mark, ("services", name, "extends"))
@@ -83,6 +86,7 @@ class _Extension:
         services[name] = copy
         reset(wrapped, source.resets)
         merged = merge_service(copy, service, name, self._session.problems)
+        self._settle(source, name, merged)
         merged.drop("extends")
         merged.mark = service.mark
         source.services[name] = merged
@@ -114,12 +118,22 @@ class _Extension:
         if file is not None:
             path = absolute(file, source.folder, self._session.home)
             if path != source.path or not source.is_main:
-                other = self._source(path, service, where)
+                try:
+                    other = self._source(path, service, where)
+                except Unread:
+                    return None
         if reference not in other.services:
             hint = did_you_mean(reference, other.services)
-            problems.add(mark, where, f"there is no service {reference!r} in {other.path}", hint)
+            if not problems.is_lost(("services", reference)):
+                message = f"there is no service {reference!r} in {other.path}"
+                problems.add(mark, where, message, hint)
             return None
-        return self.extended(other, reference, (*trail, here))
+        base = self.extended(other, reference, (*trail, here))
+        extended: Keys = ("services", reference)
+        is_whole = problems.is_whole(extended) and not problems.is_lost(extended)
+        if other.is_partial or not is_whole:
+            problems.doubt(("services", name))
+        return base
 
     def _source(self, path: str, service: Map, where: Keys) -> Source:
         """Return a file that is read only to extend its services."""
@@ -129,21 +143,24 @@ class _Extension:
         session, mark = self._session, service.mark_of("extends")
         tree = Map(None)
         resets: list[Keys] = []
+        is_partial = False
         for document in session.documents(path, mark, where):
             root = document.root
             if not isinstance(root, Map):
                 session.problems.add((path, 1, 1), "", f"must be a mapping, not {type_name(root)}")
-                raise Refused
+                raise Unread
             if session.request.interpolate:
                 interpolate_tree(root, self._environment.get, session.problems, session.unset)
+                is_partial |= session.problems.settle(root, is_other=True)
             reset(tree, document.resets)
             tree = merge(tree, root, session.problems)
+            is_partial |= session.problems.settle(tree, is_other=True)
             resets += document.resets
         services = tree.get("services")
         if not isinstance(services, Map):
             session.problems.add(mark, where, f"{path} has no services")
-            raise Refused
-        source = Source(path, posixpath.dirname(path), services, resets)
+            raise Unread
+        source = Source(path, posixpath.dirname(path), services, resets, is_partial=is_partial)
         self._sources[path] = source
         return source
 
@@ -156,5 +173,15 @@ class _Extension:
         keep = not self._session.request.interpolate
         unify_service(service)
         lengthen_service(service, name, problems, keep_unparsed=keep)
+        self._settle(source, name, service)
         unify_service(service)
         resolve_service_paths(service, name, source.folder, self._session.home, problems)
+        self._settle(source, name, service)
+
+    def _settle(self, source: Source, name: str, service: Map) -> None:
+        """Take what was refused out of a service."""
+        wrapped, services = Map(None), Map(None)
+        wrapped["services"] = services
+        services[name] = service
+        is_refused = self._session.problems.settle(wrapped, is_other=not source.is_main)
+        source.is_partial |= is_refused and not source.is_main

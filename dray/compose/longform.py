@@ -195,7 +195,8 @@ def _ports(service: Map, path: Keys, problems: Problems) -> None:
             for port in parsed:
                 result.add(set_marks(port, mark or ports.mark), mark)
         except BadShort as error:
-            problems.add(ports.mark_of(index), (*path, "ports", index), str(error))
+            node = (*path, "ports", len(result))  # of the list that is being made
+            problems.add(ports.mark_of(index), (*path, "ports", index), str(error), node=node)
             result.add(item, mark)
     service["ports"] = result
 

@@ -340,6 +340,8 @@ def _unify_at(holder: Any, path: tuple[str, ...], key: Callable[[Any], object]) 
     marks: list[Mark | None] = []
     for index, item in enumerate(holder):
         name = key(item)
+        if isinstance(name, Map | Seq):
+            name = None  # no name: the structural check refuses it
         if name is not None and name in places:
             items[places[name]] = item
             marks[places[name]] = holder.marks[index]

@@ -19,7 +19,7 @@ from dray.compose.paths import absolute, resolve_paths
 from dray.compose.rules import check_entries
 from dray.compose.session import Session
 from dray.compose.structure import check_section, check_structure, type_name
-from dray.compose.tree import Keys, Map, Mark, Refused, Seq
+from dray.compose.tree import Keys, Map, Mark, Refused, Seq, Unread
 from dray.compose.yaml_read import Document
 
 __all__ = ["Scope", "load_tree"]
@@ -74,10 +74,11 @@ def load_tree(
     for path in paths:
         for document in session.documents(path, mark, where):
             tree = _lay_over(session, tree, _File(path, scope, document))
-    problems.stop_if_any()
     fill_defaults(tree)
     check_entries(tree, problems)
+    problems.settle(tree)
     resolve_paths(tree, scope.folder, session.home, problems)
+    problems.settle(tree)
     _resolve_variables(session, tree, scope.environment)
     return tree
 
@@ -94,6 +95,7 @@ def _lay_over(session: Session, tree: Map, file: _File) -> Map:
     if session.request.interpolate:
         lookup = file.scope.environment.get
         interpolate_tree(root, lookup, problems, session.unset)
+        problems.settle(root)
     _include(session, root, file)
     reset(tree, file.document.resets)
     services = root.get("services")
@@ -102,13 +104,15 @@ def _lay_over(session: Session, tree: Map, file: _File) -> Map:
     if isinstance(services, Map):
         source = Source(file.path, file.scope.folder, services, file.document.resets, is_main=True)
         extend_services(session, source, file.scope.environment)
-    problems.stop_if_any()
+    problems.settle(root)
     tree = merge(tree, root, problems)
+    problems.settle(tree)
     unify(tree)
     check_structure(tree, problems)
-    problems.stop_if_any()
+    problems.settle(tree)
     tree.drop("version")
     lengthen(tree, problems, keep_unparsed=not session.request.interpolate)
+    problems.settle(tree)
     unify(tree)
     return tree
 
@@ -122,16 +126,27 @@ def _include(session: Session, root: Map, file: _File) -> None:
         root.drop("include")
         return
     if not check_section(root, "include", session.problems):
-        raise Refused
-    entries: Seq = root["include"]
+        _doubt_all(session)
+        session.problems.settle(root)
+    entries: Seq = root.get("include") or Seq(None)
     for index, entry in enumerate(entries):
         mark = entries.mark_of(index)
         where: Keys = ("include", index)
-        imported = _load_included(session, entry, file, mark, where)
+        try:
+            imported = _load_included(session, entry, file, mark, where)
+        except Unread:
+            _doubt_all(session)
+            continue
         for section in _IMPORTED:
             if isinstance(imported.get(section), Map):
                 _import_section(session, imported, root, section, file)
     root.drop("include")
+
+
+def _doubt_all(session: Session) -> None:
+    """Note that anything may be defined in a file that cannot be included."""
+    for section in _IMPORTED:
+        session.problems.doubt((section,))
 
 
 def _load_included(
@@ -142,8 +157,9 @@ def _load_included(
     paths = _texts(details.get("path") if isinstance(entry, Map) else entry)
     paths = [absolute(path, scope.folder, home) for path in paths]
     if not paths:
-        session.problems.add(mark, where, "names no file", "add `path:`")
-        raise Refused
+        if not session.problems.is_lost((*where, "path")):
+            session.problems.add(mark, where, "names no file", "add `path:`")
+        raise Unread
     chain = (*scope.included, file.path)
     if paths[0] in chain:
         shown = " -> ".join([*chain[chain.index(paths[0]) :], paths[0]])
@@ -163,7 +179,6 @@ def _load_included(
         default = posixpath.join(folder, ".env")
         env_paths = [default] if session.exists(default) else []
     environment = session.with_env_files(scope.environment, env_paths, mark, where)
-    session.problems.stop_if_any()
     return load_tree(session, paths, Scope(folder, environment, chain), mark, where)
 
 

@@ -86,7 +86,10 @@ def resolve_service_paths(
             volume["source"] = _mount_path(source, folder, home)
         elif source is None:
             path = ("services", name, "volumes", index)
-            problems.add(volume.mark, path, "a bind mount needs a source")
+            if problems.is_lost((*path, "source")):
+                problems.refuse(path)
+            else:
+                problems.add(volume.mark, path, "a bind mount needs a source")
 
 
 def _resolve_build(build: Map, folder: str, home: str) -> None:

@@ -39,6 +39,8 @@ def _check_source(entry: Map, path: Keys, keys: tuple[str, ...], problems: Probl
         message = f"has both {given[0]} and {given[1]}"
         problems.add(entry.key_mark(given[1]), path, message, f"name only one of {listed}")
     elif not given and "driver" not in entry and "external" not in entry:
+        if any(problems.is_lost((*path, key)) for key in (*keys, "driver", "external")):
+            return
         problems.add(entry.mark, path, "has no content", f"name one of {listed}")
 
 
@@ -52,10 +54,10 @@ def _check_service_entries(service: Map, path: Keys, problems: Problems) -> None
             where = (*path, "ports", index)
             problems.add(service.mark_of("ports"), where, f"{port} is not a port")
         if isinstance(port, Map) and "target" not in port:
-            problems.add(port.mark, (*path, "ports", index), "lacks the key 'target'")
+            _lacks_target(port, (*path, "ports", index), problems)
     for index, volume in enumerate(service.get("volumes") or ()):
         if isinstance(volume, Map) and not volume.get("target"):
-            problems.add(volume.mark, (*path, "volumes", index), "lacks the key 'target'")
+            _lacks_target(volume, (*path, "volumes", index), problems)
     develop = service.get("develop") or {}
     for index, watch in enumerate(develop.get("watch") or ()):
         if watch.get("path") == "":
@@ -77,6 +79,13 @@ def _check_service_entries(service: Map, path: Keys, problems: Problems) -> None
                 )
 
 
+def _lacks_target(entry: Map, path: Keys, problems: Problems) -> None:
+    if problems.is_lost((*path, "target")):
+        problems.refuse(path)
+    else:
+        problems.add(entry.mark, path, "lacks the key 'target'")
+
+
 # ---- the whole project ---------------------------------------------------------------------------
 
 
@@ -89,24 +98,32 @@ class _Check:
         self._disabled = disabled
         self._problems = problems
 
-    def refuse(self, path: Keys, message: str, hint: str = "") -> None:
-        self._problems.add(mark_at(self._config, path), path, message, hint)
+    def refuse(self, path: Keys, message: str, hint: str = "", node: Keys | None = None) -> None:
+        self._problems.add(mark_at(self._config, path), path, message, hint, node)
+
+    def _is_lost(self, path: Keys, *keys: str) -> bool:
+        """Return whether one of the keys of what is at a path was refused."""
+        return any(self._problems.is_lost((*path, key)) for key in keys)
 
     def service(self, name: str, service: Map) -> None:
         path: Keys = ("services", name)
-        if not any(service.get(key) for key in ("image", "provider")) and "build" not in service:
-            self.refuse(path, "has neither an image nor a build", "add `image:` or `build:`")
+        is_empty = not (service.get("image") or service.get("provider") or "build" in service)
+        if is_empty and not self._is_lost(path, "image", "provider", "build"):
+            message = "has neither an image nor a build"
+            self.refuse(path, message, "add `image:` or `build:`", (*path, "image"))
         self._build(service.get("build") or Map(None), service, (*path, "build"))
         self._references(name, service, path)
         self._amounts(service, path)
         self._mounts(service, path)
         test = (service.get("healthcheck") or {}).get("test")
-        if test and test[0] not in ("CMD", "CMD-SHELL", "NONE"):
-            where = (*path, "healthcheck", "test")
+        where: Keys = (*path, "healthcheck", "test")
+        is_started = not test or test[0] in ("CMD", "CMD-SHELL", "NONE")
+        if not is_started and self._problems.is_whole(where):
             self.refuse(where, "must start with CMD, CMD-SHELL or NONE", "or write it as one text")
         for index, watch in enumerate((service.get("develop") or {}).get("watch") or ()):
-            if not watch.get("target") and watch["action"] not in ("rebuild", "restart"):
-                where = (*path, "develop", "watch", index)
+            where = (*path, "develop", "watch", index)
+            is_bound = watch["action"] not in ("rebuild", "restart")
+            if is_bound and not watch.get("target") and not self._is_lost(where, "target"):
                 self.refuse(where, f"the action {watch['action']} needs a target")
 
     def _build(self, build: Map, service: Map, path: Keys) -> None:
@@ -118,11 +135,15 @@ class _Check:
                 where = (*path, "additional_contexts", key)
                 if target not in self._services:
                     self._undefined(where, "service", target, self._services)
-                elif "build" not in self._services[target]:
+                elif "build" not in self._services[target] and not self._is_lost(
+                    ("services", target), "build"
+                ):
                     self.refuse(where, f"service {target!r} is not built")
         platforms = build.get("platforms")
-        if platforms and service.get("platform") and service["platform"] not in platforms:
-            message = f"must include the service's platform {service['platform']!r}"
+        platform = service.get("platform")
+        is_whole = self._problems.is_whole((*path, "platforms"))
+        if platforms and platform and platform not in platforms and is_whole:
+            message = f"must include the service's platform {platform!r}"
             self.refuse((*path, "platforms"), message)
         self._named(build, "secrets", "secret", path)
 
@@ -130,6 +151,9 @@ class _Check:
         if what == "service" and name in self._disabled:
             message = f"service {name!r} is not enabled: none of its profiles is active"
             self.refuse(path, message, "activate it with --profile")
+            return
+        if self._problems.is_lost((f"{what}s", name)):
+            self._problems.refuse(path)  # what it names was refused, and that is told
             return
         hint = did_you_mean(name, known) or (f"define it under `{what}s:`" if what else "")
         self.refuse(path, f"there is no {what} {name!r}", hint)
@@ -248,6 +272,8 @@ def check_project(config: Map, disabled: frozenset[str], problems: Problems) -> 
     for name, service in config["services"].items():
         check.service(name, service)
     for name, secret in (config.get("secrets") or {}).items():
-        if not secret.get("external") and not secret.get("file") and not secret.get("environment"):
-            check.refuse(("secrets", name), "has no content", "name one of file or environment")
+        path: Keys = ("secrets", name)
+        sources = ("external", "file", "environment")
+        if not any(secret.get(key) or problems.is_lost((*path, key)) for key in sources):
+            check.refuse(path, "has no content", "name one of file or environment")
     check.cycles()

@@ -8,7 +8,7 @@ from typing import Final
 
 from dray.compose.dotenv import ENV_BYTES_MAX, BadEnvFile, parse_env, parse_raw_env
 from dray.compose.interpolate import Lookup
-from dray.compose.tree import Keys, Mark, Problems, Refused
+from dray.compose.tree import Keys, Mark, Problems, Refused, Unread
 from dray.compose.types import COMPOSE_BYTES_MAX, FileSystem, LoadRequest
 from dray.compose.yaml_read import TOO_MANY, TOO_MANY_HINT, Budget, Document, read_documents
 from dray.errors import DrayError
@@ -92,7 +92,8 @@ class Session:
         """Return a Compose file's documents; the caller may use them up.
 
         Raises:
-            Refused: It cannot be read or parsed.
+            Unread: It cannot be read.
+            Refused: It cannot be parsed.
         """
         documents = self.peek_documents(path, mark, where)
         del self._documents[path]
@@ -102,12 +103,13 @@ class Session:
         """Return a Compose file's documents, to look at only.
 
         Raises:
-            Refused: It cannot be read or parsed.
+            Unread: It cannot be read.
+            Refused: It cannot be parsed.
         """
         if path not in self._documents:
             content = self.read(path, COMPOSE_BYTES_MAX, mark, where)
             if content is None:
-                raise Refused
+                raise Unread
             self._documents[path] = read_documents(path, content, self.problems, self.budget)
         return self._documents[path]
 
@@ -129,28 +131,35 @@ class Session:
         mark: Mark | None = None,
         where: Keys | str = "",
         file_format: str = "",
-    ) -> None:
-        """Add the variables of an env file, or record why it cannot be read."""
+    ) -> bool:
+        """Add the variables of an env file, or record why it cannot be read; return which."""
         parse = _FORMATS.get(file_format)
         if parse is None:
             message = f"{file_format!r} is not a format of env files"
             self.problems.add(mark, where, message, "leave it out, or write raw")
-            return
+            return False
         content = self.read(path, ENV_BYTES_MAX, mark, where)
         if content is None:
-            return
+            return False
         try:
             parse(content, variables, lookup)
         except BadEnvFile as error:
             self.problems.add((path, error.line, 1), "", error.message)
+            return False
+        return True
 
     def with_env_files(
         self, environment: Mapping[str, str], paths: list[str], mark: Mark | None, where: Keys | str
     ) -> dict[str, str]:
-        """Return an environment with what env files add to it; it wins over them."""
+        """Return an environment with what env files add to it; it wins over them.
+
+        Raises:
+            Unread: One cannot be read: variables that it sets would be missing.
+        """
         added: dict[str, str] = {}
-        for path in paths:
-            self.env_file(path, added, environment.get, mark, where)
+        is_read = [self.env_file(path, added, environment.get, mark, where) for path in paths]
+        if not all(is_read):
+            raise Unread
         return added | dict(environment)
 
 

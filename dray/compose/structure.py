@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from dray.compose.keys import COMPOSE
@@ -40,10 +40,10 @@ def check_structure(tree: Any, problems: Problems) -> None:
 def check_section(tree: Map, section: str, problems: Problems) -> bool:
     """Check one top-level section alone; return whether it is sound."""
     assert COMPOSE.fields is not None
-    before = len(problems)
+    before = problems.unsettled
     mark = tree.mark_of(section)
     _check(tree[section], COMPOSE.fields[section], (section,), mark, problems)
-    return len(problems) == before
+    return problems.unsettled == before
 
 
 def type_name(value: object) -> str:
@@ -64,12 +64,18 @@ def type_name(value: object) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a hint that names the known word that is most like `word`, or nothing."""
+    meant = _nearest(word, known)
+    return f"did you mean {meant!r}?" if meant else ""
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    """Return the known word that is most like `word`, or nothing."""
     wanted = word.lower().replace("-", "_").replace(" ", "_")[:64]
     alike = (each for each in known if abs(len(each) - len(wanted)) <= len(wanted) // 2)
     chosen = itertools.islice(alike, _COMPARED_MAX)
     by_form = {each.lower().replace("-", "_"): each for each in chosen}
     close = difflib.get_close_matches(wanted, by_form, n=1, cutoff=_CUTOFF)
-    return f"did you mean {by_form[close[0]]!r}?" if close else ""
+    return by_form[close[0]] if close else ""
 
 
 def _check(value: Any, kind: Kind, path: Keys, mark: Mark | None, problems: Problems) -> None:
@@ -137,11 +143,25 @@ def _check_record(value: Map, kind: Kind, path: Keys, problems: Problems) -> Non
         if field is not None:
             _check(inner, field, (*path, key), value.mark_of(key), problems)
         elif not (key.startswith("x-") and kind.extensions) and kind.form != "open":
-            hint = did_you_mean(key, kind.fields) or _elsewhere(key, path)
-            problems.add(value.key_mark(key), (*path, key), "is not a known key", hint)
+            _unknown_key(value, key, kind.fields, path, problems)
     for key in kind.required:
-        if key not in value:
+        if problems.is_refused((*path, key)):
+            problems.refuse(path)  # later stages count on its required keys
+        elif key not in value:
             problems.add(value.mark, path, f"lacks the key {key!r}")
+
+
+def _unknown_key(
+    value: Map, key: str, fields: Mapping[str, Kind], path: Keys, problems: Problems
+) -> None:
+    meant = _nearest(key, fields)
+    hint = f"did you mean {meant!r}?" if meant else _elsewhere(key, path)
+    if meant:
+        if meant not in value:
+            problems.doubt((*path, meant))
+    elif len(path) > 2:
+        problems.doubt(path)  # the key may stand for any that is missing
+    problems.add(value.key_mark(key), (*path, key), "is not a known key", hint)
 
 
 def _elsewhere(key: str, path: Keys) -> str:

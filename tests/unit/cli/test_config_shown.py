@@ -97,6 +97,21 @@ def test_check_tells_what_cannot_be_carried_out(path: str, capsys: Capture) -> N
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("flags", [[], ["--check"]], ids=["shown", "checked"])
+def test_mistakes_of_every_stage_are_told(
+    flags: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    """A key, a size, a reference and a restart policy are refused in one go, by place."""
+    file = tmp_path / "compose.yaml"
+    file.write_text(
+        "name: shop\nservices:\n  web:\n    image: nginx\n    colour: red\n    mem_limit: 12x\n"
+        "    networks: [back]\n    restart: sometimes\n"
+    )
+    assert main(["config", "-f", str(file), *flags], {}) == ExitCode.REFUSED
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(f"{file}:")[2].split(":")[0] for line in told] == ["5", "6", "7", "8"]
+
+
 def test_several_files(path: str, tmp_path: Path, capsys: Capture) -> None:
     """Files are merged in the order they are named."""
     other = tmp_path / "other.yaml"

@@ -96,10 +96,14 @@ def test_allow_ignored_keeps_the_faults() -> None:
 
 
 def test_a_mistake_below_x_dray_rejects_the_file() -> None:
-    """It is told with its place and what was meant."""
+    """It is told with its place and what was meant, among the faults of the file."""
     result = _load(TEXT.replace("priority: ${P:-7}", "prioriti: 7"))
     assert isinstance(result, Rejected)
-    assert [str(each) for each in result.problems] == [
-        "/p/compose.yaml:11:17: services.web.x-dray.prioriti: is not a word of x-dray"
-        " (did you mean priority?)"
+    assert [f"{each.position}: {each.path}" for each in result.problems] == [
+        "/p/compose.yaml:9:9: services.web.ports[1]",
+        "/p/compose.yaml:11:17: services.web.x-dray.prioriti",
+        "/p/compose.yaml:17:13: services.web.deploy.placement.constraints[1]",
+        "/p/compose.yaml:23:13: configs.c.file",
     ]
+    assert result.problems[1].message == "is not a word of x-dray"
+    assert result.problems[1].hint == "did you mean priority?"
