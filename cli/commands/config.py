@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shown.add_argument(
         "--check",
         action="store_true",
-        help="print everything that is wrong, cannot be carried out or has no effect",
+        help="print all that is wrong, or else what cannot be carried out or has no effect",
     )
 
 

@@ -128,7 +128,7 @@ def maximal_spec(volume: str) -> ContainerSpec:
         stop_signal="SIGINT",
         stop_grace_s=7.5,
         mounts=(
-            Mount(MountKind.BIND, "/root/made", "/made", bind=BindOptions("rprivate")),
+            Mount(MountKind.BIND, "/var/lib/made", "/made", bind=BindOptions("rprivate")),
             Mount(
                 MountKind.BIND,
                 "/etc/hostname",
