@@ -190,9 +190,9 @@ async def test_archives_come_back_as_they_went(rig: Rig) -> None:
     async with rig.runtime() as runtime:
         content = bytes(n % 251 for n in range(MEGABYTE))
         container_id = await created(runtime, rig.request())
-        await runtime.write_archive(container_id, "/var", _chunks(_tar("big", content)))
+        await runtime.write_archive(container_id, "/root", _chunks(_tar("big", content)))
         pieces = []
-        async with asyncio.timeout(20), runtime.read_archive(container_id, "/var/big") as chunks:
+        async with asyncio.timeout(20), runtime.read_archive(container_id, "/root/big") as chunks:
             pieces = [chunk async for chunk in chunks]
         assert max(len(piece) for piece in pieces) <= 64 * 1024
         data = b"".join(pieces)
@@ -205,8 +205,8 @@ async def test_reading_may_stop_in_the_middle(rig: Rig) -> None:
     """Who leaves an archive half read gets no trouble."""
     async with rig.runtime() as runtime:
         container_id = await created(runtime, rig.request())
-        await runtime.write_archive(container_id, "/var", _chunks(_tar("big", b"x" * MEGABYTE)))
-        async with asyncio.timeout(20), runtime.read_archive(container_id, "/var/big") as chunks:
+        await runtime.write_archive(container_id, "/root", _chunks(_tar("big", b"x" * MEGABYTE)))
+        async with asyncio.timeout(20), runtime.read_archive(container_id, "/root/big") as chunks:
             assert await anext(aiter(chunks))
 
 
@@ -228,4 +228,4 @@ async def test_what_is_no_archive_is_an_invalid_request(rig: Rig) -> None:
     async with rig.runtime() as runtime:
         container_id = await created(runtime, rig.request())
         with pytest.raises(InvalidRequest):
-            await runtime.write_archive(container_id, "/var", _chunks(b"junk" * 1000))
+            await runtime.write_archive(container_id, "/root", _chunks(b"junk" * 1000))
