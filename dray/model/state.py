@@ -12,6 +12,7 @@ import enum
 from dataclasses import dataclass
 from typing import Final, NewType
 
+from dray.model.project import NetworkSpec, VolumeSpec
 from dray.model.service import TaskTemplate
 from dray.names import ClusterId, NodeId, TaskId
 
@@ -21,10 +22,14 @@ __all__ = [
     "Assignment",
     "AttemptReport",
     "AttemptState",
+    "ContentKind",
+    "ContentRef",
     "Endpoint",
     "EndpointPort",
     "Epoch",
     "Health",
+    "ProjectParts",
+    "ServiceAddress",
     "ServiceKey",
     "ServiceRevision",
     "SlotKey",
@@ -255,6 +260,69 @@ class Assignment:
     def version(self) -> tuple[Epoch, StoreRevision]:
         """What orders two assignments of one node."""
         return (self.epoch, self.mod_revision)
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectParts:
+    """What tasks on one node need of their project beside their own service.
+
+    Attributes:
+        project: The project.
+        networks: Networks that tasks on this node are on.
+        volumes: Volumes that tasks on this node mount.
+        creatable_volumes: Names of Docker volumes that the node may make, as the leader has pinned
+            them here. Any other must exist.
+        contents: Configs, secrets and registry credentials that tasks on this node use.
+        service_addresses: Own addresses of services that have tasks on this node.
+    """
+
+    project: str
+    networks: tuple[NetworkSpec, ...] = ()
+    volumes: tuple[VolumeSpec, ...] = ()
+    creatable_volumes: tuple[str, ...] = ()
+    contents: tuple[ContentRef, ...] = ()
+    service_addresses: tuple[ServiceAddress, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAddress:
+    """A service's own address in the cluster's range for services."""
+
+    service: str
+    vip: str
+
+
+class ContentKind(enum.Enum):
+    """What a piece of content is for."""
+
+    CONFIG = 1
+    """May be kept on disk."""
+    SECRET = 2
+    """Kept in memory only, never logged."""
+    REGISTRY_AUTH = 3
+    """The JSON of one entry of Docker's `auths`; kept in memory only, never logged."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRef:
+    """Names a piece of content; a node fetches it when a task needs it.
+
+    Attributes:
+        kind: What it is for.
+        key: Key under the project's `configs:` or `secrets:`, or the registry's host.
+        name: Full name in the cluster; empty for credentials.
+        digest: SHA-256 of the content, 32 bytes. For secrets and credentials: of a random salt and
+            the content, so that it gives nothing away.
+        size_bytes: Size of the content, at most 500 kB.
+        template_driver: "golang" to fill in placeholders; empty: none.
+    """
+
+    kind: ContentKind
+    key: str
+    name: str = ""
+    digest: bytes = b""
+    size_bytes: int = 0
+    template_driver: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,38 @@ HEALTH_UNHEALTHY: Health.ValueType  # 4
 """As many checks failed in a row as `retries` says."""
 Global___Health: _TypeAlias = Health  # noqa: Y015
 
+class _ContentKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ContentKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ContentKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONTENT_KIND_UNSPECIFIED: _ContentKind.ValueType  # 0
+    """Refused."""
+    CONTENT_KIND_CONFIG: _ContentKind.ValueType  # 1
+    """A config: may be kept on disk."""
+    CONTENT_KIND_SECRET: _ContentKind.ValueType  # 2
+    """A secret: kept in memory only, never logged."""
+    CONTENT_KIND_REGISTRY_AUTH: _ContentKind.ValueType  # 3
+    """Credentials of a registry, as the JSON of one entry of Docker's `auths`: kept in memory only,
+    never logged.
+    """
+
+class ContentKind(_ContentKind, metaclass=_ContentKindEnumTypeWrapper):
+    """What a piece of content is for."""
+
+CONTENT_KIND_UNSPECIFIED: ContentKind.ValueType  # 0
+"""Refused."""
+CONTENT_KIND_CONFIG: ContentKind.ValueType  # 1
+"""A config: may be kept on disk."""
+CONTENT_KIND_SECRET: ContentKind.ValueType  # 2
+"""A secret: kept in memory only, never logged."""
+CONTENT_KIND_REGISTRY_AUTH: ContentKind.ValueType  # 3
+"""Credentials of a registry, as the JSON of one entry of Docker's `auths`: kept in memory only,
+never logged.
+"""
+Global___ContentKind: _TypeAlias = ContentKind  # noqa: Y015
+
 class _Availability:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -732,6 +764,132 @@ class Assignment(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Assignment: _TypeAlias = Assignment  # noqa: Y015
+
+@_typing.final
+class ProjectParts(_message.Message):
+    """What tasks need of their project beside their own service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
+    VOLUMES_FIELD_NUMBER: _builtins.int
+    CREATABLE_VOLUMES_FIELD_NUMBER: _builtins.int
+    CONTENTS_FIELD_NUMBER: _builtins.int
+    SERVICE_ADDRESSES_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """Name of the project."""
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedCompositeFieldContainer[_spec_pb2.NetworkSpec]:
+        """Networks that tasks on this node are on."""
+
+    @_builtins.property
+    def volumes(self) -> _containers.RepeatedCompositeFieldContainer[_spec_pb2.VolumeSpec]:
+        """Volumes that tasks on this node mount."""
+
+    @_builtins.property
+    def creatable_volumes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of Docker volumes that the node may make, as the leader has pinned them here. Any other
+        must exist.
+        """
+
+    @_builtins.property
+    def contents(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentRef]:
+        """Configs, secrets and registry credentials that tasks on this node use; fetched with
+        GetContent.
+        """
+
+    @_builtins.property
+    def service_addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceAddress]:
+        """Own addresses of services that have tasks on this node."""
+
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        networks: _abc.Iterable[_spec_pb2.NetworkSpec] | None = ...,
+        volumes: _abc.Iterable[_spec_pb2.VolumeSpec] | None = ...,
+        creatable_volumes: _abc.Iterable[_builtins.str] | None = ...,
+        contents: _abc.Iterable[Global___ContentRef] | None = ...,
+        service_addresses: _abc.Iterable[Global___ServiceAddress] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contents", b"contents", "creatable_volumes", b"creatable_volumes", "networks", b"networks", "project", b"project", "service_addresses", b"service_addresses", "volumes", b"volumes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProjectParts: _TypeAlias = ProjectParts  # noqa: Y015
+
+@_typing.final
+class ServiceAddress(_message.Message):
+    """A service's own address."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    VIP_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """Name of the service."""
+    vip: _builtins.str
+    """Address in the cluster's range for services."""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        vip: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service", "vip", b"vip"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServiceAddress: _TypeAlias = ServiceAddress  # noqa: Y015
+
+@_typing.final
+class ContentRef(_message.Message):
+    """Names a piece of content."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    TEMPLATE_DRIVER_FIELD_NUMBER: _builtins.int
+    kind: Global___ContentKind.ValueType
+    """What it is for."""
+    key: _builtins.str
+    """Key under the project's `configs:` or `secrets:`, or the registry's host."""
+    name: _builtins.str
+    """Full name in the cluster; empty for credentials."""
+    digest: _builtins.bytes
+    """SHA-256 of the content, 32 bytes. For secrets and credentials: of a random salt and the
+    content, so that it gives nothing away.
+    """
+    size_bytes: _builtins.int
+    """Size of the content, at most 500 kB."""
+    template_driver: _builtins.str
+    """"golang" to fill in placeholders; empty: none."""
+    def __init__(
+        self,
+        *,
+        kind: Global___ContentKind.ValueType = ...,
+        key: _builtins.str = ...,
+        name: _builtins.str = ...,
+        digest: _builtins.bytes = ...,
+        size_bytes: _builtins.int = ...,
+        template_driver: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "key", b"key", "kind", b"kind", "name", b"name", "size_bytes", b"size_bytes", "template_driver", b"template_driver"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContentRef: _TypeAlias = ContentRef  # noqa: Y015
 
 @_typing.final
 class EndpointPort(_message.Message):
