@@ -92,6 +92,7 @@ from dray.model.resources import (
     Ulimit,
 )
 from dray.model.service import (
+    JOB_KINDS,
     ConstraintOp,
     Dependency,
     DependencyCondition,
@@ -145,6 +146,7 @@ __all__ = [
     "ENDPOINTS_MAX",
     "FACTS_BYTES_MAX",
     "GPU_MILLIS_WHOLE",
+    "JOB_KINDS",
     "MEMBERS_MAX",
     "NO_EPOCH",
     "TERMINAL_ATTEMPT_STATES",

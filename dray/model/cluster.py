@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from dray.model.service import ServiceSpec
-from dray.model.state import ServiceRevision
+from dray.model.extensions import SessionAffinity
+from dray.model.service import JOB_KINDS, ServiceSpec
+from dray.model.state import ServiceKey, ServiceRevision, TaskSpecEntry
 from dray.model.values import StringMap
 from dray.names import ClusterId, RequestId
 
@@ -110,6 +111,21 @@ class ServiceRecord:
     request_id: RequestId
     vip: str = ""
     reverted_from: int = 0
+
+    @property
+    def spec_entry(self) -> TaskSpecEntry:
+        """What the revision's tasks run, as nodes get it."""
+        spec = self.spec
+        return TaskSpecEntry(
+            ServiceKey(self.project, spec.name),
+            self.revision,
+            spec.task,
+            spec.ports,
+            spec.depends_on,
+            is_job=spec.mode.kind in JOB_KINDS,
+            singleton=spec.dray.singleton,
+            client_ip_affinity=spec.dray.session_affinity is SessionAffinity.CLIENT_IP,
+        )
 
 
 class EventLevel(enum.Enum):

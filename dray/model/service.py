@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 from dray.model.container import ContainerSpec
 from dray.model.extensions import ServiceExtensions
@@ -15,6 +16,7 @@ from dray.model.resources import ResourceReservations
 from dray.model.values import StringMap
 
 __all__ = [
+    "JOB_KINDS",
     "ConstraintOp",
     "Dependency",
     "DependencyCondition",
@@ -46,6 +48,10 @@ class ServiceModeKind(enum.Enum):
     GLOBAL = 2
     REPLICATED_JOB = 3
     GLOBAL_JOB = 4
+
+
+JOB_KINDS: Final = frozenset({ServiceModeKind.REPLICATED_JOB, ServiceModeKind.GLOBAL_JOB})
+"""Modes whose tasks end by themselves."""
 
 
 @dataclass(frozen=True, slots=True)

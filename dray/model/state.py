@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, NewType
 
 from dray.model.project import NetworkSpec, VolumeSpec
-from dray.model.service import TaskTemplate
+from dray.model.service import Dependency, PublishedPort, TaskTemplate
 from dray.names import ClusterId, NodeId, TaskId
 
 __all__ = [
@@ -226,11 +226,30 @@ class TaskAssignment:
 
 @dataclass(frozen=True, slots=True)
 class TaskSpecEntry:
-    """What a service revision runs: sent and stored once, however many tasks refer to it."""
+    """What a service revision runs: sent and stored once, however many tasks refer to it.
+
+    `ServiceRecord.spec_entry` makes one.
+
+    Attributes:
+        service: The service.
+        service_revision: Number of the revision, from 1.
+        template: What each of its tasks runs.
+        ports: Ports of the service that are reachable from outside.
+        depends_on: Which services come first; the node waits for those that have a task on it.
+        is_job: Its tasks end by themselves: never started from disk, never after a success.
+        singleton: At most one copy at any time: never started from disk.
+        client_ip_affinity: Connections of one client address through the service's own address go
+            to one replica.
+    """
 
     service: ServiceKey
     service_revision: ServiceRevision
     template: TaskTemplate
+    ports: tuple[PublishedPort, ...] = ()
+    depends_on: tuple[Dependency, ...] = ()
+    is_job: bool = False
+    singleton: bool = False
+    client_ip_affinity: bool = False
 
 
 @dataclass(frozen=True, slots=True)

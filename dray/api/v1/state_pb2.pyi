@@ -690,8 +690,19 @@ class TaskSpecEntry(_message.Message):
     SERVICE_FIELD_NUMBER: _builtins.int
     SERVICE_REVISION_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
+    PORTS_FIELD_NUMBER: _builtins.int
+    DEPENDS_ON_FIELD_NUMBER: _builtins.int
+    IS_JOB_FIELD_NUMBER: _builtins.int
+    SINGLETON_FIELD_NUMBER: _builtins.int
+    CLIENT_IP_AFFINITY_FIELD_NUMBER: _builtins.int
     service_revision: _builtins.int
     """Number of the revision, from 1."""
+    is_job: _builtins.bool
+    """Its tasks end by themselves: never started from disk, never after a success."""
+    singleton: _builtins.bool
+    """At most one copy at any time: never started from disk."""
+    client_ip_affinity: _builtins.bool
+    """Connections of one client address through the service's own address go to one replica."""
     @_builtins.property
     def service(self) -> Global___ServiceKey:
         """The service."""
@@ -700,16 +711,29 @@ class TaskSpecEntry(_message.Message):
     def template(self) -> _spec_pb2.TaskTemplate:
         """What each of its tasks runs."""
 
+    @_builtins.property
+    def ports(self) -> _containers.RepeatedCompositeFieldContainer[_spec_pb2.PublishedPort]:
+        """Ports of the service that are reachable from outside."""
+
+    @_builtins.property
+    def depends_on(self) -> _containers.RepeatedCompositeFieldContainer[_spec_pb2.Dependency]:
+        """Which services come first; the node waits for those that have a task on it."""
+
     def __init__(
         self,
         *,
         service: Global___ServiceKey | None = ...,
         service_revision: _builtins.int = ...,
         template: _spec_pb2.TaskTemplate | None = ...,
+        ports: _abc.Iterable[_spec_pb2.PublishedPort] | None = ...,
+        depends_on: _abc.Iterable[_spec_pb2.Dependency] | None = ...,
+        is_job: _builtins.bool = ...,
+        singleton: _builtins.bool = ...,
+        client_ip_affinity: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["service", b"service", "template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service", "service_revision", b"service_revision", "template", b"template"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_ip_affinity", b"client_ip_affinity", "depends_on", b"depends_on", "is_job", b"is_job", "ports", b"ports", "service", b"service", "service_revision", b"service_revision", "singleton", b"singleton", "template", b"template"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -19,6 +19,7 @@ import pytest
 
 from dray import model
 from dray.model import GossipKey, SecretSpec, StringMap, string_map
+from dray.names import RequestId
 
 MODULES = [
     importlib.import_module(f"dray.model.{found.name}")
@@ -167,3 +168,30 @@ def stand_in(hint: object) -> object:
     if issubclass(base, enum.Enum):
         return next(iter(base))
     return example(base) if base in CLASSES else base()
+
+
+def test_a_revision_becomes_what_nodes_get() -> None:
+    """Of a service revision, nodes learn what they act on: ports, order, whether it is a job."""
+    spec = model.ServiceSpec(
+        "db",
+        model.TaskTemplate(model.ContainerSpec(model.ImageOptions("busybox"))),
+        mode=model.ServiceMode(model.ServiceModeKind.REPLICATED_JOB),
+        ports=(model.PublishedPort(80, 8080),),
+        depends_on=(model.Dependency("cache"),),
+        dray=model.ServiceExtensions(
+            singleton=True, session_affinity=model.SessionAffinity.CLIENT_IP
+        ),
+    )
+    record = model.ServiceRecord(
+        "shop", spec, model.ServiceRevision(3), 0.0, RequestId("a" * 26), vip="10.224.0.1"
+    )
+    assert record.spec_entry == model.TaskSpecEntry(
+        model.ServiceKey("shop", "db"),
+        model.ServiceRevision(3),
+        spec.task,
+        spec.ports,
+        spec.depends_on,
+        is_job=True,
+        singleton=True,
+        client_ip_affinity=True,
+    )
