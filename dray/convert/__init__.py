@@ -8,18 +8,21 @@ in `dray.model`, and the other way round; a test walks both. What a peer sent is
 malformed input raises `InvalidRequest` with the path of the field, and nothing else.
 """
 
-from dray.convert.codec import CONVERTED, from_proto, parse, refuse_unknown_fields, to_proto
+from dray.convert.codec import (
+    CONVERTED,
+    from_bytes,
+    from_proto,
+    parse,
+    refuse_unknown_fields,
+    register,
+    to_bytes,
+    to_proto,
+)
 from dray.convert.errors import (
     ERROR_DETAIL_BYTES_MAX,
     ERROR_DETAIL_KEY,
     error_from_proto,
     error_to_proto,
-)
-from dray.convert.facts import (
-    FACT_VALUE_BYTES_MAX,
-    ServiceEndpoints,
-    pack_endpoints,
-    unpack_endpoints,
 )
 from dray.convert.wire import (
     CHUNK_BYTES_MAX,
@@ -36,18 +39,17 @@ __all__ = [
     "CONVERTED",
     "ERROR_DETAIL_BYTES_MAX",
     "ERROR_DETAIL_KEY",
-    "FACT_VALUE_BYTES_MAX",
     "MESSAGE_BYTES_MAX",
     "PAGE_ITEMS_MAX",
     "SERVICE_SPEC_BYTES_MAX",
     "WIRE_MINOR",
-    "ServiceEndpoints",
     "error_from_proto",
     "error_to_proto",
+    "from_bytes",
     "from_proto",
-    "pack_endpoints",
     "parse",
     "refuse_unknown_fields",
+    "register",
+    "to_bytes",
     "to_proto",
-    "unpack_endpoints",
 ]

@@ -54,6 +54,7 @@ from dray.model.facts import (
     FactVersion,
     FactView,
     Member,
+    ServiceFacts,
 )
 from dray.model.node import (
     Availability,
@@ -232,6 +233,7 @@ __all__ = [
     "Security",
     "ServiceAddress",
     "ServiceExtensions",
+    "ServiceFacts",
     "ServiceKey",
     "ServiceMode",
     "ServiceModeKind",

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from dray.model.node import MemberState, ReachKind
-from dray.model.state import Endpoint, ServiceKey
+from dray.model.service import PublishedPort
+from dray.model.state import Endpoint, ServiceKey, ServiceRevision
 from dray.names import NodeId
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "FactVersion",
     "FactView",
     "Member",
+    "ServiceFacts",
 ]
 
 FACTS_BYTES_MAX: Final = 32_768  # bytes of all facts of one node (DESIGN section 11)
@@ -102,6 +104,28 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceFacts:
+    """What one node publishes about one service; or, merged by a view, what all of them say.
+
+    A node that knows a service may publish this without endpoints.
+
+    Attributes:
+        service_revision: Newest service revision that the node has been told of: of two nodes that
+            differ about what follows, the one with the higher is right.
+        vip: The service's own address, IPv4 or IPv6; empty without one.
+        published: Its ports that every node forwards to it (ingress), as the revision has them.
+        affinity: Whether connections of one client stay with one endpoint.
+        endpoints: Its running tasks on that node, by (slot, task id).
+    """
+
+    service_revision: ServiceRevision
+    vip: str = ""
+    published: tuple[PublishedPort, ...] = ()
+    affinity: bool = False
+    endpoints: tuple[Endpoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointView:
     """An endpoint together with the state of the member that published it."""
 
@@ -131,7 +155,17 @@ class FactView(Protocol):
         ...
 
     def services(self) -> Iterator[ServiceKey]:
-        """Yield the services of which any endpoint is known, in order."""
+        """Yield the services that any node publishes, in order, also without endpoints."""
+        ...
+
+    def service(self, service: ServiceKey) -> ServiceFacts | None:
+        """Return what is known of a service as a whole, or None if no node publishes it.
+
+        Revision, VIP, published ports and affinity are those of the highest service revision that a
+        usable member (neither dead nor left) publishes; if there is none, that any member does. Of
+        equal revisions the lowest node id's. `endpoints` are all of them, ordered as in `endpoints`
+        below, also those of dead members.
+        """
         ...
 
     def endpoints(self, service: ServiceKey) -> tuple[EndpointView, ...]:

@@ -18,6 +18,7 @@ tombstones), combined by xor, so that they are kept up to date one change at a t
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import hashlib
 from collections.abc import Iterator
@@ -26,12 +27,13 @@ from typing import Final
 
 from dray.model import (
     FACTS_BYTES_MAX,
-    Endpoint,
     EndpointView,
     Fact,
     FactKey,
     FactVersion,
     Member,
+    MemberState,
+    ServiceFacts,
     ServiceKey,
 )
 from dray.names import NodeId, id_bytes
@@ -41,7 +43,7 @@ from node.gossip.packing import (
     FACT_NAME_BYTES_MAX,
     FACT_VALUE_BYTES_MAX,
     service_of_fact,
-    unpack_endpoints,
+    unpack_service,
 )
 from node.gossip.shards import ShardMap
 from node.gossip.wire import Malformed
@@ -67,7 +69,8 @@ TOMBSTONES_MAX: Final = 512  # of one node; the oldest go first
 RECEIVED_BYTES_MAX: Final = 2 * FACTS_BYTES_MAX
 FACTS_PER_NODE_MAX: Final = 2_048  # living ones; as many as there could be of 32 bytes each
 
-_Published = dict[NodeId, tuple[Endpoint, ...]]
+_Published = dict[NodeId, ServiceFacts]
+_GONE: Final = (MemberState.DEAD, MemberState.LEFT)
 
 
 class Merge(enum.Enum):
@@ -175,16 +178,37 @@ class View:
         return self._members.get(node_id)
 
     def services(self) -> Iterator[ServiceKey]:
-        """Yield the services of which any endpoint is known, in order."""
+        """Yield the services that any node publishes, in order."""
         yield from sorted(self._services)
+
+    def service(self, service: ServiceKey) -> ServiceFacts | None:
+        """Return what is known of a service as a whole, or None."""
+        published = self._services.get(service)
+        if published is None:
+            return None
+        best: ServiceFacts | None = None
+        best_rank = (False, 0)
+        for node_id in sorted(published):
+            facts = published[node_id]
+            rank = (self._is_usable(node_id), facts.service_revision)
+            if best is None or rank > best_rank:
+                best, best_rank = facts, rank
+        assert best is not None, "a service is listed while a node publishes it"
+        endpoints = tuple(found.endpoint for found in self.endpoints(service))
+        return dataclasses.replace(best, endpoints=endpoints)
+
+    def _is_usable(self, node_id: NodeId) -> bool:
+        member = self._members.get(node_id)
+        return member is not None and member.state not in _GONE
 
     def endpoints(self, service: ServiceKey) -> tuple[EndpointView, ...]:
         """Return all known endpoints of a service by (slot, node id, task id)."""
         found: list[EndpointView] = []
-        for node_id, endpoints in (self._services.get(service) or {}).items():
+        for node_id, facts in (self._services.get(service) or {}).items():
             member = self._members.get(node_id)
             assert member is not None, "only members have facts"
-            found += [EndpointView(endpoint, node_id, member.state) for endpoint in endpoints]
+            state = member.state
+            found += [EndpointView(endpoint, node_id, state) for endpoint in facts.endpoints]
         found.sort(key=lambda e: (e.endpoint.slot, e.node_id, e.endpoint.task_id))
         return tuple(found)
 
@@ -341,7 +365,7 @@ class FactStore:
     _uncount = _count
 
     def _services_on(self, node_id: NodeId) -> set[ServiceKey]:
-        """Return the services that a node publishes endpoints of."""
+        """Return the services that a node publishes."""
         found: set[ServiceKey] = set()
         for name in self.facts_of(node_id).facts:
             service = service_of_fact(name)
@@ -350,10 +374,10 @@ class FactStore:
         return found
 
     def _drop_facts(self, node_id: NodeId) -> set[ServiceKey]:
-        """Delete all facts of a node; return the services that lose endpoints."""
+        """Delete all facts of a node; return the services that it published."""
         touched = self._services_on(node_id)
         for service in touched:
-            self._publish(service, node_id, ())
+            self._publish(service, node_id, None)
         for fact in self.facts_of(node_id).facts.values():
             self._changed_keys.add(fact.key)
             self._tombstones.pop(fact.key, None)
@@ -361,27 +385,24 @@ class FactStore:
         return touched
 
     def _index(self, fact: Fact) -> set[ServiceKey]:
-        """Take over the endpoints that a fact holds; return the services that changed."""
+        """Take over what a fact says of a service; return the services that changed."""
         service = service_of_fact(fact.key.name)
         if service is None:
             return set()
-        endpoints = () if fact.value is None else unpack_endpoints(service, fact.value)
-        if isinstance(endpoints, Malformed):
+        facts = None if fact.value is None else unpack_service(service, fact.value)
+        if isinstance(facts, Malformed):
             self.unreadable_facts += 1
-            endpoints = ()
-        before = (self._services.get(service) or {}).get(fact.key.node_id, ())
-        if before == endpoints:
+            facts = None
+        if (self._services.get(service) or {}).get(fact.key.node_id) == facts:
             return set()
-        self._publish(service, fact.key.node_id, endpoints)
+        self._publish(service, fact.key.node_id, facts)
         return {service}
 
-    def _publish(
-        self, service: ServiceKey, node_id: NodeId, endpoints: tuple[Endpoint, ...]
-    ) -> None:
+    def _publish(self, service: ServiceKey, node_id: NodeId, facts: ServiceFacts | None) -> None:
         published = dict(self._services.get(service) or {})
         published.pop(node_id, None)
-        if endpoints:
-            published[node_id] = endpoints
+        if facts is not None:
+            published[node_id] = facts
         if published:
             self._services = self._services.with_item(service, published)
         else:

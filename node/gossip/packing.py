@@ -1,39 +1,54 @@
-"""How does a service's fact hold its endpoints, in as few bytes as is simple?
+"""How does a service's fact hold what one node publishes about it, in as few bytes as is simple?
 
-One fact a node and service: its name is "service:" project "/" service, its value all endpoints of
-that service on the node. Endpoints that share ports, networks and aliases (those of one service
-revision) form a group, so that an endpoint costs about 30 bytes:
+One fact a node and service: its name is "service:" project "/" service, its value a `ServiceFacts`.
+Endpoints that share ports, networks, aliases and epoch (mostly those of one service revision) form
+a group, so that an endpoint costs 25 bytes:
 
-    value    = form (1 byte) · groups: count, then each
-    group    = ports · networks · aliases · endpoints: each a count, then each
-    port     = number (2) · protocol (1) · name
-    endpoint = slot · task id (16) · generation · create revision · marks (1) · IPv4 · IPv6
+    value     = form (1) · service revision · marks (1) · VIP · published ports · groups
+    published = target (2) · published (2) · its end (2) · protocol (1) · mode (1) · three texts
+    group     = ports · networks · aliases · generation · create revision · endpoints
+    port      = number (2) · protocol (1) · name
+    endpoint  = slot (4) · task id (16) · marks (1) · IPv4 (4, if marked) · IPv6 (16, if marked)
 
-Decoding is total: every count and length has a limit, and bytes that no encoder wrote give a
-`Malformed`. What is decoded is canonical: packing it again gives the same bytes.
+where several of a thing are preceded by their count. Decoding is total: every count and length has
+a limit, and bytes that no encoder wrote give a `Malformed`. What is decoded is canonical: packing
+it again gives the same bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import struct
 from typing import Final
 
-from dray.model import Endpoint, EndpointPort, Epoch, Health, ServiceKey, SlotKey
-from dray.names import TaskId
-from node.gossip.wire import Malformed, Reader, WireError, Writer
+from dray.model import (
+    Endpoint,
+    EndpointPort,
+    Epoch,
+    Health,
+    PortProtocol,
+    PublishedPort,
+    PublishMode,
+    ServiceFacts,
+    ServiceKey,
+    ServiceRevision,
+    SlotKey,
+)
+from dray.names import TaskId, id_text
+from node.gossip.wire import Malformed, Reader, WireError, Writer, address_bytes, address_text
 
 __all__ = [
     "FACT_NAME_BYTES_MAX",
     "FACT_VALUE_BYTES_MAX",
-    "pack_endpoints",
+    "pack_service",
     "service_fact_name",
     "service_of_fact",
-    "unpack_endpoints",
+    "unpack_service",
 ]
 
 FACT_NAME_BYTES_MAX: Final = 200  # "service:", a project of 63, "/", a service's name of 128
 FACT_VALUE_BYTES_MAX: Final = 16_384  # bytes; half of what a node may publish in all
 ENDPOINTS_PER_FACT_MAX: Final = 508  # tasks of a node (DESIGN section 11)
+PUBLISHED_MAX: Final = 256
 PORTS_MAX: Final = 64
 NETWORKS_MAX: Final = 64
 ALIASES_MAX: Final = 256
@@ -41,84 +56,143 @@ NAME_BYTES_MAX: Final = 255
 
 _FORM: Final = 1
 _PREFIX: Final = "service:"
-_PROTOCOLS: Final = ("tcp", "udp")
+_PROTOCOLS: Final = ("tcp", "udp", "sctp")
+_PUBLISHED_PROTOCOLS: Final = {protocol.value: protocol for protocol in PortProtocol}
+_MODES: Final = {mode.value: mode for mode in PublishMode}
+_HEALTHS: Final = {health.value: health for health in Health}
+_AFFINITY_MARK: Final = 0x01
 _HEALTH_MARKS: Final = 0x07
 _DRAINING_MARK: Final = 0x08
+_ADDRESS_MARK: Final = 0x10
+_ADDRESS6_MARK: Final = 0x20
+_MARKS: Final = _HEALTH_MARKS | _DRAINING_MARK | _ADDRESS_MARK | _ADDRESS6_MARK
+_ENDPOINT: Final = struct.Struct(">I16sB")
 _U32_MAX: Final = 2**32 - 1
 _U63_MAX: Final = 2**63 - 1
 
-_Group = tuple[tuple[EndpointPort, ...], tuple[str, ...], tuple[tuple[str, str], ...]]
+_Group = tuple[tuple[EndpointPort, ...], tuple[str, ...], tuple[tuple[str, str], ...], Epoch]
 
 
 def service_fact_name(service: ServiceKey) -> str:
-    """Return the name of the fact that holds a service's endpoints."""
+    """Return the name of the fact that holds what a node publishes about a service."""
     return f"{_PREFIX}{service.project}/{service.service}"
 
 
 def service_of_fact(name: str) -> ServiceKey | None:
-    """Return the service whose endpoints a fact holds, or None for a fact about anything else."""
+    """Return the service that a fact is about, or None for a fact about anything else."""
     project, slash, service = name.removeprefix(_PREFIX).partition("/")
     if not name.startswith(_PREFIX) or not slash or not project or not service or "/" in service:
         return None
     return ServiceKey(project, service)
 
 
-def pack_endpoints(endpoints: Iterable[Endpoint]) -> bytes | Malformed:
-    """Return the value of the fact of one service: all its endpoints on this node.
+def pack_service(facts: ServiceFacts) -> bytes | Malformed:
+    """Return the value of the fact of one service on this node.
 
-    Order does not matter: equal sets give equal bytes. More than the limits allow, or an endpoint
-    whose ids or addresses are not in their canonical text form, gives a `Malformed`.
+    The order of endpoints does not matter: equal sets give equal bytes. More than the limits allow,
+    or ids or addresses that are not in their canonical text form, give a `Malformed`.
     """
     groups: dict[_Group, list[Endpoint]] = {}
-    for endpoint in endpoints:
-        shared = (endpoint.ports, endpoint.networks, endpoint.aliases)
+    for endpoint in facts.endpoints:
+        shared = (endpoint.ports, endpoint.networks, endpoint.aliases, endpoint.epoch)
         groups.setdefault(shared, []).append(endpoint)
+    writer = Writer()
     try:
-        packed = sorted(_pack_group(shared, members) for shared, members in groups.items())
+        writer.fixed(_FORM, 1)
+        writer.uvarint(facts.service_revision)
+        writer.fixed(_AFFINITY_MARK if facts.affinity else 0, 1)
+        writer.address(facts.vip)
+        _count(writer, len(facts.published), PUBLISHED_MAX)
+        for port in facts.published:
+            _write_published(writer, port)
+        writer.uvarint(len(groups))
+        heads = sorted((_pack_shared(shared), members) for shared, members in groups.items())
+        for head, members in heads:
+            writer.raw(head)
+            writer.uvarint(len(members))
+            for packed in sorted(map(_pack_endpoint, members)):
+                writer.raw(packed)
     except WireError as error:
         return Malformed(str(error))
-    if sum(map(len, groups.values())) > ENDPOINTS_PER_FACT_MAX:
+    if len(facts.endpoints) > ENDPOINTS_PER_FACT_MAX:
         return Malformed(f"more than {ENDPOINTS_PER_FACT_MAX} endpoints")
-    writer = Writer()
-    writer.fixed(_FORM, 1)
-    writer.uvarint(len(packed))
-    for group in packed:
-        writer.raw(group)
     value = writer.take()
     if len(value) > FACT_VALUE_BYTES_MAX:
         return Malformed(f"{len(value)} bytes where {FACT_VALUE_BYTES_MAX} are the most")
     return value
 
 
-def unpack_endpoints(service: ServiceKey, value: bytes) -> tuple[Endpoint, ...] | Malformed:
-    """Return the endpoints that a fact of `service` holds, by (slot, task id).
+def unpack_service(service: ServiceKey, value: bytes) -> ServiceFacts | Malformed:
+    """Return what a fact of `service` holds; its endpoints by (slot, task id).
 
     Never raises, and never builds more than the limits allow.
     """
     if len(value) > FACT_VALUE_BYTES_MAX:
         return Malformed(f"{len(value)} bytes where {FACT_VALUE_BYTES_MAX} are the most")
     try:
-        endpoints = _unpack(service, Reader(value))
+        return _unpack(service, Reader(value))
     except WireError as error:
         return Malformed(str(error))
-    if pack_endpoints(endpoints) != value:
-        return Malformed("not in the one form that is written")
-    return tuple(sorted(endpoints, key=lambda endpoint: (endpoint.slot, endpoint.task_id)))
 
 
-def _unpack(service: ServiceKey, reader: Reader) -> list[Endpoint]:
+def _unpack(service: ServiceKey, reader: Reader) -> ServiceFacts:
     form = reader.fixed(1)
     if form != _FORM:
-        raise WireError(f"there is no form {form} of endpoints")
+        raise WireError(f"there is no form {form} of a service's facts")
+    revision = ServiceRevision(reader.uvarint(_U63_MAX))
+    marks = reader.fixed(1)
+    if marks & ~_AFFINITY_MARK:
+        raise WireError(f"there are no marks {marks:#x}")
+    vip = reader.address()
+    published = tuple(_read_published(reader) for _ in range(reader.uvarint(PUBLISHED_MAX)))
     endpoints: list[Endpoint] = []
+    last_head = b""
     for _ in range(reader.uvarint(ENDPOINTS_PER_FACT_MAX)):
-        endpoints += _unpack_group(service, reader, ENDPOINTS_PER_FACT_MAX - len(endpoints))
+        start = reader.at
+        shared = _unpack_shared(reader)
+        head = reader.since(start)
+        if head <= last_head:
+            raise WireError("groups out of order")
+        last_head = head
+        endpoints += _unpack_endpoints(
+            service, reader, shared, ENDPOINTS_PER_FACT_MAX - len(endpoints)
+        )
     reader.end()
-    return endpoints
+    endpoints.sort(key=lambda endpoint: (endpoint.slot.slot, endpoint.task_id))
+    is_affine = bool(marks & _AFFINITY_MARK)
+    return ServiceFacts(revision, vip, published, is_affine, tuple(endpoints))
 
 
-def _pack_group(shared: _Group, endpoints: list[Endpoint]) -> bytes:
-    ports, networks, aliases = shared
+def _write_published(writer: Writer, port: PublishedPort) -> None:
+    writer.fixed(port.target, 2)
+    writer.fixed(port.published, 2)
+    writer.fixed(port.published_end, 2)
+    writer.fixed(port.protocol.value, 1)
+    writer.fixed(port.mode.value, 1)
+    writer.text(port.host_ip, NAME_BYTES_MAX)
+    writer.text(port.name, NAME_BYTES_MAX)
+    writer.text(port.app_protocol, NAME_BYTES_MAX)
+
+
+def _read_published(reader: Reader) -> PublishedPort:
+    target, published, end = reader.fixed(2), reader.fixed(2), reader.fixed(2)
+    protocol, mode = reader.fixed(1), reader.fixed(1)
+    if protocol not in _PUBLISHED_PROTOCOLS or mode not in _MODES:
+        raise WireError(f"there is no protocol {protocol} or mode {mode}")
+    return PublishedPort(
+        target,
+        published,
+        end,
+        _PUBLISHED_PROTOCOLS[protocol],
+        _MODES[mode],
+        reader.text(NAME_BYTES_MAX),
+        reader.text(NAME_BYTES_MAX),
+        reader.text(NAME_BYTES_MAX),
+    )
+
+
+def _pack_shared(shared: _Group) -> bytes:
+    ports, networks, aliases, epoch = shared
     writer = Writer()
     _count(writer, len(ports), PORTS_MAX)
     for port in ports:
@@ -134,47 +208,42 @@ def _pack_group(shared: _Group, endpoints: list[Endpoint]) -> bytes:
     for network, alias in aliases:
         writer.text(network, NAME_BYTES_MAX)
         writer.text(alias, NAME_BYTES_MAX)
-    _count(writer, len(endpoints), ENDPOINTS_PER_FACT_MAX)
-    for packed in sorted(map(_pack_endpoint, endpoints)):
-        writer.raw(packed)
+    if epoch.generation > _U32_MAX or epoch.create_revision > _U63_MAX:
+        raise WireError("a generation beyond 32 bits or a store revision beyond 63")
+    writer.uvarint(epoch.generation)
+    writer.uvarint(epoch.create_revision)
     return writer.take()
 
 
-def _pack_endpoint(endpoint: Endpoint) -> bytes:
-    if endpoint.slot.slot > _U32_MAX or endpoint.epoch.generation > _U32_MAX:
-        raise WireError("a slot or generation beyond 32 bits")
-    if endpoint.epoch.create_revision > _U63_MAX:
-        raise WireError("a store revision beyond 63 bits")
-    if ":" in endpoint.address or (endpoint.address6 and ":" not in endpoint.address6):
-        raise WireError("an address of the wrong family")
-    writer = Writer()
-    writer.uvarint(endpoint.slot.slot)
-    writer.id(endpoint.task_id)
-    writer.uvarint(endpoint.epoch.generation)
-    writer.uvarint(endpoint.epoch.create_revision)
-    writer.fixed(endpoint.health.value | (_DRAINING_MARK if endpoint.draining else 0), 1)
-    writer.address(endpoint.address)
-    writer.address(endpoint.address6)
-    return writer.take()
-
-
-def _count(writer: Writer, count: int, count_max: int) -> None:
-    if count > count_max:
-        raise WireError(f"{count} where {count_max} are the most")
-    writer.uvarint(count)
-
-
-def _unpack_group(service: ServiceKey, reader: Reader, endpoints_max: int) -> list[Endpoint]:
+def _unpack_shared(reader: Reader) -> _Group:
     ports = tuple(_unpack_port(reader) for _ in range(reader.uvarint(PORTS_MAX)))
     networks = tuple(reader.text(NAME_BYTES_MAX) for _ in range(reader.uvarint(NETWORKS_MAX)))
     aliases = tuple(
         (reader.text(NAME_BYTES_MAX), reader.text(NAME_BYTES_MAX))
         for _ in range(reader.uvarint(ALIASES_MAX))
     )
-    return [
-        _unpack_endpoint(service, reader, (ports, networks, aliases))
-        for _ in range(reader.uvarint(endpoints_max))
-    ]
+    return ports, networks, aliases, Epoch(reader.uvarint(_U32_MAX), reader.uvarint(_U63_MAX))
+
+
+def _pack_endpoint(endpoint: Endpoint) -> bytes:
+    if not 0 <= endpoint.slot.slot <= _U32_MAX:
+        raise WireError("a slot beyond 32 bits")
+    if ":" in endpoint.address or (endpoint.address6 and ":" not in endpoint.address6):
+        raise WireError("an address of the wrong family")
+    marks = endpoint.health.value | (_DRAINING_MARK if endpoint.draining else 0)
+    address, address6 = address_bytes(endpoint.address), address_bytes(endpoint.address6)
+    marks |= (_ADDRESS_MARK if address else 0) | (_ADDRESS6_MARK if address6 else 0)
+    writer = Writer()
+    writer.fixed(endpoint.slot.slot, 4)
+    writer.id(endpoint.task_id)
+    writer.fixed(marks, 1)
+    return writer.take() + address + address6
+
+
+def _count(writer: Writer, count: int, count_max: int) -> None:
+    if count > count_max:
+        raise WireError(f"{count} where {count_max} are the most")
+    writer.uvarint(count)
 
 
 def _unpack_port(reader: Reader) -> EndpointPort:
@@ -185,24 +254,40 @@ def _unpack_port(reader: Reader) -> EndpointPort:
     return EndpointPort(number, _PROTOCOLS[protocol], reader.text(NAME_BYTES_MAX))
 
 
-def _unpack_endpoint(service: ServiceKey, reader: Reader, shared: _Group) -> Endpoint:
-    ports, networks, aliases = shared
-    slot = SlotKey(service.project, service.service, reader.uvarint(_U32_MAX))
-    task_id = TaskId(reader.id())
-    epoch = Epoch(reader.uvarint(_U32_MAX), reader.uvarint(_U63_MAX))
-    marks = reader.fixed(1)
-    health = marks & _HEALTH_MARKS
-    if marks & ~(_HEALTH_MARKS | _DRAINING_MARK) or health not in {h.value for h in Health}:
-        raise WireError(f"there are no marks {marks:#x}")
-    return Endpoint(
-        slot,
-        task_id,
-        epoch,
-        address=reader.address(),
-        address6=reader.address(),
-        health=Health(health),
-        draining=bool(marks & _DRAINING_MARK),
-        ports=ports,
-        networks=networks,
-        aliases=aliases,
-    )
+def _unpack_endpoints(
+    service: ServiceKey, reader: Reader, shared: _Group, endpoints_max: int
+) -> list[Endpoint]:
+    """Return the endpoints of one group. The inner loop of a join: few calls an endpoint."""
+    ports, networks, aliases, epoch = shared
+    project, name = service.project, service.service
+    count = reader.uvarint(endpoints_max)
+    if count == 0:
+        raise WireError("an empty group")
+    found: list[Endpoint] = []
+    last = b""
+    for _ in range(count):
+        start = reader.at
+        slot, task_id, marks = _ENDPOINT.unpack(reader.raw(_ENDPOINT.size))
+        if marks & ~_MARKS or marks & _HEALTH_MARKS not in _HEALTHS:
+            raise WireError(f"there are no marks {marks:#x}")
+        address = address_text(reader.raw(4)) if marks & _ADDRESS_MARK else ""
+        address6 = address_text(reader.raw(16)) if marks & _ADDRESS6_MARK else ""
+        packed = reader.since(start)
+        if packed < last:
+            raise WireError("endpoints out of order")
+        last = packed
+        found.append(
+            Endpoint(
+                SlotKey(project, name, slot),
+                TaskId(id_text(task_id)),
+                epoch,
+                address,
+                address6,
+                _HEALTHS[marks & _HEALTH_MARKS],
+                bool(marks & _DRAINING_MARK),
+                ports,
+                networks,
+                aliases,
+            )
+        )
+    return found

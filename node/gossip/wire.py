@@ -16,7 +16,15 @@ from typing import Final
 from dray.errors import InvalidRequest
 from dray.names import ID_BYTES, id_bytes, id_text
 
-__all__ = ["CACHE_ITEMS_MAX", "Malformed", "Reader", "WireError", "Writer"]
+__all__ = [
+    "CACHE_ITEMS_MAX",
+    "Malformed",
+    "Reader",
+    "WireError",
+    "Writer",
+    "address_bytes",
+    "address_text",
+]
 
 CACHE_ITEMS_MAX: Final = 4_096  # ids and addresses: four times the members gossip is built for
 UVARINT_BYTES_MAX: Final = 10  # 64 bits, 7 in a byte
@@ -107,6 +115,15 @@ class Reader:
         """Bytes not read yet."""
         return len(self._data) - self._at
 
+    @property
+    def at(self) -> int:
+        """Bytes read so far."""
+        return self._at
+
+    def since(self, start: int) -> bytes:
+        """Return what was read from `start` (an earlier `at`) on."""
+        return self._data[start : self._at]
+
     def raw(self, size: int) -> bytes:
         """Read `size` bytes."""
         data = self._data[self._at : self._at + size]
@@ -161,6 +178,20 @@ class Reader:
             raise WireError(f"{self.left} bytes too many")
 
 
+def address_bytes(host: str) -> bytes:
+    """Return the 4 or 16 bytes of an IP address in its canonical text form; none of an empty one.
+
+    Raises:
+        WireError: It is not the canonical form of an address.
+    """
+    return _host_bytes(host)[1:]
+
+
+def address_text(packed: bytes) -> str:
+    """Return the text of an address of 4 or 16 bytes."""
+    return _host_text(packed)
+
+
 @functools.lru_cache(CACHE_ITEMS_MAX)
 def _id_bytes(text: str) -> bytes:
     try:
@@ -189,4 +220,6 @@ def _host_bytes(host: str) -> bytes:
 
 @functools.lru_cache(CACHE_ITEMS_MAX)
 def _host_text(packed: bytes) -> str:
+    if len(packed) == 4:  # as `ipaddress` writes it, in less time
+        return ".".join(map(str, packed))
     return str(ipaddress.ip_address(packed)) if packed else ""

@@ -19,17 +19,13 @@ from dray import model
 from dray.api.v1 import spec_pb2, state_pb2
 from dray.convert import (
     CONVERTED,
-    ServiceEndpoints,
     error_from_proto,
     from_proto,
-    pack_endpoints,
     parse,
     refuse_unknown_fields,
     to_proto,
-    unpack_endpoints,
 )
 from dray.errors import DrayError, InvalidRequest
-from dray.model import Endpoint, ServiceKey
 from dray.names import ClusterId, NodeId, RequestId, SchedulerId, TaskId, id_text
 
 IDS = {ClusterId, NodeId, RequestId, SchedulerId, TaskId}
@@ -143,46 +139,6 @@ def test_junk_is_read_or_refused(junk: bytes, name: str) -> None:
         message = parse(junk, MESSAGES[name])
         assert isinstance(from_proto(message, CLASSES[name]), CLASSES[name])
         refuse_unknown_fields(message)
-
-
-ADDRESSES = st.one_of(st.just(""), st.ip_addresses(v=4).map(str))
-ADDRESSES6 = st.one_of(st.just(""), st.just("fd00::1"), st.just("2001:db8::ff00:42:8329"))
-SHOP = ServiceKey("shop", "web")
-
-
-@st.composite
-def published(draw: st.DrawFn) -> ServiceEndpoints:
-    """Return what a node may publish about shop/web."""
-    endpoints = [
-        dataclasses.replace(
-            typing.cast("Endpoint", draw(values_of("Endpoint"))),
-            slot=model.SlotKey("shop", "web", slot),
-            address=draw(ADDRESSES),
-            address6=draw(ADDRESSES6),
-        )
-        for slot in range(draw(st.integers(0, 4)))
-    ]
-    return ServiceEndpoints(draw(ADDRESSES), tuple(endpoints))
-
-
-@given(published(), st.randoms(use_true_random=False))
-def test_a_fact_is_read_back(value: ServiceEndpoints, rng: typing.Any) -> None:
-    """Endpoints come out of a fact as they went in, whatever their order."""
-    shuffled = list(value.endpoints)
-    rng.shuffle(shuffled)
-    packed = pack_endpoints(ServiceEndpoints(value.vip, tuple(shuffled)))
-    assert packed == pack_endpoints(value)
-    assert unpack_endpoints(SHOP, packed) == value
-
-
-@given(published(), st.data(), st.booleans())
-def test_a_damaged_fact_is_read_or_refused(
-    value: ServiceEndpoints, data: st.DataObject, is_junk: bool
-) -> None:
-    """A peer's junk is refused or gives endpoints, and nothing else happens."""
-    bad = data.draw(st.binary()) if is_junk else _damaged(data, pack_endpoints(value))
-    with suppress(InvalidRequest):
-        assert isinstance(unpack_endpoints(SHOP, bad), ServiceEndpoints)
 
 
 @given(st.integers(-1, 20), st.text(), st.none() | st.binary())

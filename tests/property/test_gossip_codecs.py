@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from typing import Any
 
@@ -16,7 +17,12 @@ from dray.model import (
     FactVersion,
     Health,
     MemberState,
+    PortProtocol,
+    PublishedPort,
+    PublishMode,
+    ServiceFacts,
     ServiceKey,
+    ServiceRevision,
     SlotKey,
 )
 from dray.names import NodeId, TaskId, id_text
@@ -47,10 +53,10 @@ from node.gossip.messages import (
 from node.gossip.packing import (
     FACT_NAME_BYTES_MAX,
     FACT_VALUE_BYTES_MAX,
-    pack_endpoints,
+    pack_service,
     service_fact_name,
     service_of_fact,
-    unpack_endpoints,
+    unpack_service,
 )
 from node.gossip.wire import Malformed, Reader, WireError, Writer
 
@@ -67,6 +73,7 @@ ip4 = st.ip_addresses(v=4).map(str)
 ip6 = st.ip_addresses(v=6).map(str)
 addresses = st.builds(Address, st.one_of(ip4, ip6), st.integers(1, 65_535))
 
+ports = st.integers(0, 65_535)
 endpoints = st.builds(
     Endpoint,
     slot=st.builds(SlotKey, st.just(KEY.project), st.just(KEY.service), u32),
@@ -77,11 +84,31 @@ endpoints = st.builds(
     health=st.sampled_from(Health),
     draining=st.booleans(),
     ports=st.lists(
-        st.builds(EndpointPort, st.integers(0, 65_535), st.sampled_from(("tcp", "udp")), short),
+        st.builds(EndpointPort, ports, st.sampled_from(("tcp", "udp", "sctp")), short),
         max_size=2,
     ).map(tuple),
     networks=st.lists(short, max_size=2).map(tuple),
     aliases=st.lists(st.tuples(short, short), max_size=2).map(tuple),
+)
+
+published = st.builds(
+    PublishedPort,
+    ports,
+    ports,
+    ports,
+    st.sampled_from(PortProtocol),
+    st.sampled_from(PublishMode),
+    short,
+    short,
+    short,
+)
+services = st.builds(
+    ServiceFacts,
+    u63.map(ServiceRevision),
+    st.one_of(st.just(""), ip4, ip6),
+    st.lists(published, max_size=3).map(tuple),
+    st.booleans(),
+    st.lists(endpoints, max_size=20).map(tuple),
 )
 
 rumours = st.one_of(
@@ -149,36 +176,42 @@ def order(endpoint: Endpoint) -> Any:
     return (endpoint.slot, endpoint.task_id, repr(endpoint))
 
 
-@given(st.lists(endpoints, max_size=20))
-def test_endpoints_round_trip(given_endpoints: list[Endpoint]) -> None:
-    """Any endpoints come back; their order does not change the bytes."""
-    packed = pack_endpoints(given_endpoints)
+def ordered(facts: ServiceFacts) -> ServiceFacts:
+    """Return the same with its endpoints in one order."""
+    return dataclasses.replace(facts, endpoints=tuple(sorted(facts.endpoints, key=order)))
+
+
+@given(services)
+def test_services_round_trip(facts: ServiceFacts) -> None:
+    """What is said of a service comes back; the order of endpoints does not change the bytes."""
+    packed = pack_service(facts)
     assert isinstance(packed, bytes)
-    assert pack_endpoints(reversed(given_endpoints)) == packed
-    unpacked = unpack_endpoints(KEY, packed)
-    assert isinstance(unpacked, tuple)
-    assert sorted(unpacked, key=order) == sorted(given_endpoints, key=order)
+    turned = dataclasses.replace(facts, endpoints=facts.endpoints[::-1])
+    assert pack_service(turned) == packed
+    unpacked = unpack_service(KEY, packed)
+    assert isinstance(unpacked, ServiceFacts)
+    assert ordered(unpacked) == ordered(facts)
 
 
 @given(st.binary(max_size=200))
-def test_endpoints_from_junk(data: bytes) -> None:
-    """Any bytes give a `Malformed`, or endpoints that pack to the same bytes; nothing is raised."""
-    unpacked = unpack_endpoints(KEY, data)
+def test_services_from_junk(data: bytes) -> None:
+    """Any bytes give a `Malformed`, or facts that pack to the same bytes; nothing is raised."""
+    unpacked = unpack_service(KEY, data)
     if not isinstance(unpacked, Malformed):
-        assert pack_endpoints(unpacked) == data
+        assert pack_service(unpacked) == data
 
 
-@given(st.lists(endpoints, min_size=1, max_size=5), st.data())
-def test_endpoints_from_damaged_bytes(given_endpoints: list[Endpoint], data: st.DataObject) -> None:
+@given(services, st.data())
+def test_services_from_damaged_bytes(facts: ServiceFacts, data: st.DataObject) -> None:
     """A flipped bit or a cut end never raises, and never gives two meanings to one fact."""
-    packed = pack_endpoints(given_endpoints)
+    packed = pack_service(facts)
     assert isinstance(packed, bytes)
     damaged = bytearray(packed[: data.draw(st.integers(0, len(packed)))])
     if damaged:
         damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    unpacked = unpack_endpoints(KEY, bytes(damaged))
+    unpacked = unpack_service(KEY, bytes(damaged))
     if not isinstance(unpacked, Malformed):
-        assert pack_endpoints(unpacked) == bytes(damaged)
+        assert pack_service(unpacked) == bytes(damaged)
 
 
 @given(short, short)
@@ -261,7 +294,7 @@ def test_addresses_have_one_form(host: str) -> None:
 
 def test_a_full_node_fits_its_facts() -> None:
     """All 508 tasks of a node, in one service, with usual names, fit one fact's limit."""
-    given_endpoints = [
+    endpoints = tuple(
         Endpoint(
             SlotKey("shop", "web", slot),
             TaskId(id_text(slot.to_bytes(16, "little"))),
@@ -273,7 +306,7 @@ def test_a_full_node_fits_its_facts() -> None:
             aliases=(("shop_default", "web"),),
         )
         for slot in range(508)
-    ]
-    packed = pack_endpoints(given_endpoints)
+    )
+    packed = pack_service(ServiceFacts(ServiceRevision(1), "10.224.0.1", endpoints=endpoints))
     assert isinstance(packed, bytes)
     assert len(packed) <= FACT_VALUE_BYTES_MAX

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 
-from dray.model import Endpoint, Epoch, ServiceKey, SlotKey
+from dray.model import Endpoint, Epoch, ServiceFacts, ServiceKey, ServiceRevision, SlotKey
 from dray.names import TaskId, id_text
 from node.gossip.core import Event, Leave, PublishFact
-from node.gossip.packing import pack_endpoints, service_fact_name
+from node.gossip.packing import pack_service, service_fact_name
 from node.gossip.parameters import Parameters
 from tests.simulation import faults
 from tests.simulation.checkers import after_quiet, at_rest, watch_sizes, watch_views
@@ -31,7 +31,7 @@ def publication(name: str, service: str, number: int) -> PublishFact:
     task_id = TaskId(id_text(bytes([number % 256]) * 16))
     slot = SlotKey(key.project, key.service, number)
     endpoint = Endpoint(slot, task_id, Epoch(1, 7), address=f"10.192.{ord(name) % 256}.{number}")
-    value = pack_endpoints([endpoint])
+    value = pack_service(ServiceFacts(ServiceRevision(1), endpoints=(endpoint,)))
     assert isinstance(value, bytes)
     return PublishFact(service_fact_name(key), value)
 

@@ -14,11 +14,13 @@ from dray.model import (
     Health,
     Member,
     MemberState,
+    ServiceFacts,
     ServiceKey,
+    ServiceRevision,
     SlotKey,
 )
 from dray.names import NodeId, TaskId, id_text
-from node.gossip.packing import pack_endpoints, service_fact_name
+from node.gossip.packing import pack_service, service_fact_name
 
 __all__ = ["WEB", "endpoint", "fact", "member", "node_id", "service_fact", "task_id"]
 
@@ -62,10 +64,17 @@ def fact(node: str, name: str, value: bytes | None, *, version: int = 1, life: i
 
 
 def service_fact(
-    node: str, *slots: int, service: ServiceKey = WEB, version: int = 1, life: int = 1
+    node: str,
+    *slots: int,
+    service: ServiceKey = WEB,
+    version: int = 1,
+    life: int = 1,
+    revision: int = 1,
+    vip: str = "",
 ) -> Fact:
     """Return the fact by which a node publishes these slots of a service; without: withdraws."""
-    value = pack_endpoints(endpoint(slot, service) for slot in slots)
+    endpoints = tuple(endpoint(slot, service) for slot in slots)
+    value = pack_service(ServiceFacts(ServiceRevision(revision), vip, endpoints=endpoints))
     assert isinstance(value, bytes)
     name = service_fact_name(service)
     return fact(node, name, value if slots else None, version=version, life=life)

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from dray.model import Fact, FactKey, FactView, Member, MemberState, ServiceKey
+from dray.model import (
+    Fact,
+    FactKey,
+    FactView,
+    Member,
+    MemberState,
+    ServiceFacts,
+    ServiceKey,
+    ServiceRevision,
+)
+from node.gossip.packing import pack_service
 from tests.contract.facts.builders import WEB, endpoint, fact, member, node_id, service_fact
 from tests.contract.facts.implementations import MAKERS, MakeViews
 
@@ -29,6 +39,7 @@ def test_empty(make: MakeViews) -> None:
     assert list(view.services()) == []
     assert view.member(node_id("a")) is None
     assert view.endpoints(WEB) == ()
+    assert view.service(WEB) is None
     assert view.fact(FactKey(node_id("a"), "node:address")) is None
     assert view.changed_since(view.sequence) == frozenset()
 
@@ -66,8 +77,8 @@ def test_endpoints_by_slot_and_node(make: MakeViews) -> None:
     assert found[3].endpoint == endpoint(3)
 
 
-def test_services_in_order_while_they_have_endpoints(make: MakeViews) -> None:
-    """A service is listed as long as any node publishes an endpoint of it."""
+def test_services_in_order_while_they_are_published(make: MakeViews) -> None:
+    """A service is listed as long as any node publishes it."""
     views = make(
         [
             member("a"),
@@ -78,6 +89,42 @@ def test_services_in_order_while_they_have_endpoints(make: MakeViews) -> None:
     )
     assert list(views[3].services()) == [API, WEB]
     assert list(views[4].services()) == [API]
+
+
+def test_a_service_is_what_its_newest_usable_revision_says(make: MakeViews) -> None:
+    """Of nodes that differ the highest revision counts, the dead's last; endpoints are everyone's.
+
+    Of equal revisions the lowest node id's, so that all nodes answer the same.
+    """
+    ids = sorted("abc", key=node_id)
+    given: list[Member | Fact] = [
+        *(member(name) for name in "abc"),
+        service_fact(ids[0], 3, revision=1, vip="10.224.0.1"),
+        service_fact(ids[1], 1, revision=2, vip="10.224.0.2"),
+        service_fact(ids[2], 2, revision=2, vip="10.224.0.3"),
+    ]
+    dead = [member(name, MemberState.DEAD) for name in (ids[1], ids[2], ids[0])]
+    views = make([*given, *dead])
+    found = [view.service(WEB) for view in views[6:]]
+    assert [facts.vip if facts is not None else None for facts in found] == [
+        "10.224.0.2",
+        "10.224.0.3",
+        "10.224.0.1",
+        "10.224.0.2",
+    ]
+    for facts in found:
+        assert facts is not None
+        assert facts.endpoints == (endpoint(1), endpoint(2), endpoint(3))
+
+
+def test_a_service_may_have_no_endpoints(make: MakeViews) -> None:
+    """A node that only knows of a service makes its address known."""
+    value = pack_service(ServiceFacts(ServiceRevision(4), "10.224.0.9", affinity=True))
+    assert isinstance(value, bytes)
+    view = make([member("a"), fact("a", "service:shop/web", value)])[-1]
+    assert list(view.services()) == [WEB]
+    assert view.endpoints(WEB) == ()
+    assert view.service(WEB) == ServiceFacts(ServiceRevision(4), "10.224.0.9", affinity=True)
 
 
 def test_facts_are_read_until_deleted(make: MakeViews) -> None:

@@ -9,21 +9,17 @@ import math
 import pytest
 
 from dray import errors, model
-from dray.api.v1 import gossip_pb2, spec_pb2, state_pb2, types_pb2
+from dray.api.v1 import spec_pb2, state_pb2, types_pb2
 from dray.convert import (
     CONVERTED,
     ERROR_DETAIL_BYTES_MAX,
-    FACT_VALUE_BYTES_MAX,
-    ServiceEndpoints,
     codec,
     error_from_proto,
     error_to_proto,
     from_proto,
-    pack_endpoints,
     parse,
     refuse_unknown_fields,
     to_proto,
-    unpack_endpoints,
 )
 from dray.convert.fields import LIST_ITEMS_MAX
 from dray.errors import DrayError, ErrorCode, InvalidRequest
@@ -37,7 +33,6 @@ from dray.model import (
     Mount,
     MountKind,
     PublishedPort,
-    ServiceKey,
     ServiceSpec,
     SlotKey,
     Taint,
@@ -48,7 +43,7 @@ from dray.names import TaskId
 
 # A node's view of its peers holds readings of its own clock: node.proto's Member carries ages, and
 # gossip.proto's Fact groups facts by node, so neither has the shape of the model's class.
-NOT_CONVERTED = {"EndpointView", "Fact", "FactKey", "FactVersion", "Member"}
+NOT_CONVERTED = {"EndpointView", "Fact", "FactKey", "FactVersion", "Member", "ServiceFacts"}
 MODEL_CLASSES = {
     name: value
     for name, value in vars(model).items()
@@ -329,61 +324,6 @@ def endpoint(number: int, **changes: object) -> Endpoint:
         aliases=(("shop_default", "a"), ("shop_default", "www")),
     )
     return dataclasses.replace(one, **changes)  # type: ignore[arg-type]
-
-
-def test_a_fact_of_endpoints_is_small_and_does_not_depend_on_their_order() -> None:
-    """All tasks that a node can have, of one service, fit: revisions share what they share."""
-    endpoints = [
-        endpoint(
-            slot, address=f"10.192.{slot // 256}.{slot % 256}", ports=(EndpointPort(slot % 2),)
-        )
-        for slot in range(1, 509)
-    ]
-    published = ServiceEndpoints("10.224.0.7", tuple(endpoints))
-    packed = pack_endpoints(published)
-    assert packed == pack_endpoints(ServiceEndpoints("10.224.0.7", tuple(reversed(endpoints))))
-    assert len(packed) <= 508 * 38 < FACT_VALUE_BYTES_MAX
-    assert unpack_endpoints(ServiceKey("shop", "web"), packed) == published
-
-
-def fact_of(**packed: object) -> bytes:
-    """Return a fact of one group with one endpoint that is not checked."""
-    one = gossip_pb2.PackedEndpoint(**packed)  # type: ignore[arg-type]
-    group = gossip_pb2.EndpointGroup(endpoints=[one])
-    return gossip_pb2.ServiceFact(groups=[group]).SerializeToString()
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        pytest.param(gossip_pb2.ServiceFact(vip=b"12345").SerializeToString(), id="address"),
-        pytest.param(fact_of(task_id=b"1"), id="task id"),
-        pytest.param(fact_of(task_id=b"1" * 16, health=99), id="health"),
-        pytest.param(b"\x0a\x00" * FACT_VALUE_BYTES_MAX, id="size"),
-        pytest.param(b"\xff", id="junk"),
-    ],
-)
-def test_a_malformed_fact_is_refused(value: bytes) -> None:
-    """A peer's address, id, health or size that cannot be is an InvalidRequest."""
-    with pytest.raises(InvalidRequest):
-        unpack_endpoints(ServiceKey("shop", "web"), value)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"address": "10.192.4.999"},
-        {"address6": "fe80::1%eth0"},
-        {"address": "10.192.4.1\x00"},
-        {"task_id": "not an id"},
-        {"slot": SlotKey("shop", "web", 2**40)},
-        {"networks": ("\ud800",)},
-    ],
-)
-def test_an_endpoint_that_cannot_be_packed_is_refused(changes: dict[str, object]) -> None:
-    """Addresses, ids, numbers and text are checked before they go out."""
-    with pytest.raises(InvalidRequest):
-        pack_endpoints(ServiceEndpoints("", (endpoint(1, **changes),)))
 
 
 def test_a_mount_is_what_it_was() -> None:

@@ -8,7 +8,15 @@ import random
 import pytest
 
 from dray.errors import InvalidRequest
-from dray.model import MEMBERS_MAX, FactKey, FactVersion, MemberState, ServiceKey
+from dray.model import (
+    MEMBERS_MAX,
+    FactKey,
+    FactVersion,
+    MemberState,
+    ServiceFacts,
+    ServiceKey,
+    ServiceRevision,
+)
 from dray.names import NodeId
 from node.gossip.core import Address, TimerFired, TimerKey
 from node.gossip.facts import TOMBSTONES_MAX, FactStore, Merge, bucket_of
@@ -21,7 +29,7 @@ from node.gossip.members import (
     sample,
 )
 from node.gossip.messages import BUCKETS, FactPiece
-from node.gossip.packing import pack_endpoints
+from node.gossip.packing import pack_service
 from node.gossip.parameters import Parameters
 from node.gossip.pieces import ASSEMBLIES_MAX, Pieces
 from node.gossip.roster import MEMBERS_KNOWN_MAX, Roster
@@ -292,6 +300,6 @@ def test_parameters_that_contradict_are_refused() -> None:
 def test_packing_refuses_by_value() -> None:
     """More endpoints than a node can have, and ids that are none, are returned as errors."""
     service = ServiceKey("shop", "web")
-    many = [endpoint(slot, service) for slot in range(1, 510)]
-    assert isinstance(pack_endpoints(many), Malformed)
-    assert isinstance(pack_endpoints(many[:508]), bytes)
+    many = tuple(endpoint(slot, service) for slot in range(1, 510))
+    assert isinstance(pack_service(ServiceFacts(ServiceRevision(1), endpoints=many)), Malformed)
+    assert isinstance(pack_service(ServiceFacts(ServiceRevision(1), endpoints=many[:508])), bytes)
