@@ -20,19 +20,21 @@ from collections.abc import Iterator
 from dataclasses import MISSING, dataclass
 from typing import Any, Final, TypeVar, get_args, get_origin
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
 from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from dray import model
-from dray.api.v1 import spec_pb2, state_pb2
+from dray import model, views
+from dray.addresses import HostPort
+from dray.api.v1 import cluster_pb2, node_pb2, spec_pb2, state_pb2, stream_pb2, types_pb2
 from dray.convert import fields
 from dray.convert.fields import Kind, Problem
 from dray.errors import InvalidRequest
 from dray.model.values import StringMap
 from dray.names import ClusterId, NodeId, RequestId, SchedulerId, TaskId
 
-__all__ = ["CONVERTED", "from_proto", "parse", "refuse_unknown_fields", "to_proto"]
+__all__ = ["CONVERTED", "VIEWED", "from_proto", "parse", "refuse_unknown_fields", "to_proto"]
 
 ModelT = TypeVar("ModelT")
 MessageT = TypeVar("MessageT", bound=Message)
@@ -42,6 +44,21 @@ CONVERTED: Final[dict[str, Descriptor]] = {
     **spec_pb2.DESCRIPTOR.message_types_by_name,
     **state_pb2.DESCRIPTOR.message_types_by_name,
 }
+_VIEW_MESSAGES: Final[dict[str, Descriptor]] = {
+    **cluster_pb2.DESCRIPTOR.message_types_by_name,
+    **node_pb2.DESCRIPTOR.message_types_by_name,
+    **stream_pb2.DESCRIPTOR.message_types_by_name,
+    **types_pb2.DESCRIPTOR.message_types_by_name,
+    "GossipMember": node_pb2.Member.DESCRIPTOR,
+}
+# The messages that mirror a class of `dray.views`, by its name.
+VIEWED: Final[dict[str, Descriptor]] = {
+    name: _VIEW_MESSAGES[name]
+    for name in views.__all__
+    if isinstance(getattr(views, name), type) and name in _VIEW_MESSAGES
+}
+# Those of other packages, by the name of their class.
+_REGISTERED: Final[dict[str, Descriptor]] = {}
 _IDS: Final = frozenset({ClusterId, NodeId, RequestId, SchedulerId, TaskId})
 _SCALARS: Final = {
     str: fields.STRING,
@@ -54,6 +71,34 @@ _PAIRS: Final = frozenset({(model.ContainerSpec, "extra_hosts"), (model.Endpoint
 # What an absent field without a default is; ids, enumerations and messages have no zero.
 _ZEROS: Final = {str: "", int: 0, float: 0.0, bool: False, bytes: b""}
 _DEPTH_MAX: Final = 32  # messages in messages: the contract's deepest has 6
+
+
+def register(file: FileDescriptor) -> None:
+    """Let classes of another package be converted: each has the name of a message of `file`.
+
+    Registering a file again is harmless.
+    """
+    for name, descriptor in file.message_types_by_name.items():
+        assert name not in CONVERTED, name
+        assert _REGISTERED.setdefault(name, descriptor) is descriptor, name
+
+
+def to_bytes(value: object) -> bytes:
+    """Return the serialised message that says what `value` says.
+
+    Raises:
+        InvalidRequest: As `to_proto`.
+    """
+    return to_proto(value, GetMessageClass(_codec(type(value)).descriptor)).SerializeToString()
+
+
+def from_bytes(data: bytes, cls: type[ModelT], *, name: str = "") -> ModelT:
+    """Return the instance of `cls` that the serialised message says.
+
+    Raises:
+        InvalidRequest: As `parse` and `from_proto`.
+    """
+    return from_proto(parse(data, GetMessageClass(_codec(cls).descriptor)), cls, name=name)
 
 
 def to_proto(value: object, message_type: type[MessageT]) -> MessageT:
@@ -202,7 +247,7 @@ def _codec(cls: type[Any]) -> _Codec:
 
 def _build(cls: type[Any]) -> _Codec:
     """Build the codec of a class. An assertion fails when model and contract do not agree."""
-    descriptor = CONVERTED[cls.__name__]
+    descriptor = _descriptor(cls)
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]
     assert names == [field.name for field in descriptor.fields], (cls, descriptor.full_name)
@@ -224,13 +269,24 @@ def _build(cls: type[Any]) -> _Codec:
     return _Codec(cls, descriptor, tuple(rows), by_field, zeros, tuple(required))
 
 
+def _descriptor(cls: type[Any]) -> Descriptor:
+    """Return the message that mirrors a class: by its module first, as two may share a name."""
+    if cls is HostPort:
+        return types_pb2.Address.DESCRIPTOR
+    return VIEWED[cls.__name__] if _is_view(cls) else CONVERTED[cls.__name__]
+
+
+def _is_view(cls: type[Any]) -> bool:
+    return cls.__module__.startswith("dray.views")
+
+
 def _row(cls: type[Any], hint: Any, is_optional: bool, proto: FieldDescriptor) -> _Row:
     """Return how one field is converted, after checking that both sides mean the same."""
     kind = _kind(cls, hint, is_optional, proto)
     assert kind.proto_type == proto.type, (cls, proto.full_name)
     is_list = get_origin(hint) is tuple and kind is not fields.STRING_LIST
     assert is_list == proto.is_repeated, (cls, proto.full_name)
-    assert proto.has_presence or not is_optional, (cls, proto.full_name)
+    assert proto.has_presence or not is_optional or _has_empty_form(hint), (cls, proto.full_name)
     return _Row(proto.name, kind, proto.has_presence)
 
 
@@ -245,6 +301,11 @@ def _kind(cls: type[Any], hint: Any, is_optional: bool, proto: FieldDescriptor) 
             return fields.STRING_LIST
         return fields.list_kind(_item_kind(item, proto))
     return _item_kind(hint, proto)
+
+
+def _has_empty_form(hint: Any) -> bool:
+    """Return whether zero on the wire is no value of the type, so that it can stand for None."""
+    return hint in _IDS or (isinstance(hint, type) and issubclass(hint, enum.Enum))
 
 
 def _item_kind(hint: Any, proto: FieldDescriptor) -> Kind:

@@ -1,0 +1,1 @@
+"""The users' API: what people, the CLI and programs ask of any scheduler."""
