@@ -86,7 +86,11 @@ def _check(
 
     projected = to_project(canonical, allow_ignored=request.allow_ignored)
     if problems := problems_of(reading, projected):
-        return _refuse(problems, context)
+        status = _refuse(problems, context)
+        if is_full:
+            told = {problem.path for problem in problems}
+            _list_refusals((each for each in projected.refusals if each.path not in told), context)
+        return status
     for problem in canonical.warnings:
         context.warn(f"warning: {problem}")
     if not is_full and not request.allow_ignored:
@@ -94,9 +98,13 @@ def _check(
     for problem in projected.ignored:
         context.warn(f"ignored: {problem}")
     refused = refusals_of(projected) if is_full else ()
+    _list_refusals(refused, context)
+    return ExitCode.REFUSED if refused else ExitCode.CONVERGED
+
+
+def _list_refusals(refused: Iterable[Problem], context: Context) -> None:
     for problem in refused:
         context.warn(f"refused: {problem}")
-    return ExitCode.REFUSED if refused else ExitCode.CONVERGED
 
 
 def _show(config: Mapping[str, Any], given: argparse.Namespace, context: Context) -> None:

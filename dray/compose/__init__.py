@@ -8,6 +8,7 @@ from dray.compose.load import load
 from dray.compose.types import (
     COMPOSE_BYTES_MAX,
     PROBLEMS_MAX,
+    Build,
     FileSystem,
     Loaded,
     LoadRequest,
@@ -19,6 +20,7 @@ from dray.compose.types import (
 __all__ = [
     "COMPOSE_BYTES_MAX",
     "PROBLEMS_MAX",
+    "Build",
     "FileSystem",
     "LoadRequest",
     "Loaded",

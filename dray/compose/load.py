@@ -32,10 +32,11 @@ def load(request: LoadRequest, files: FileSystem) -> Loaded | Rejected:
     return Loaded(
         projected.project,
         canonical.config,
-        refusals_of(projected),
-        projected.ignored,
-        canonical.warnings,
-        canonical.used_files,
+        builds=projected.builds,
+        refusals=refusals_of(projected),
+        ignored=projected.ignored,
+        warnings=canonical.warnings,
+        used_files=canonical.used_files,
     )
 
 

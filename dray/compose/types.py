@@ -11,6 +11,7 @@ from dray.model import ProjectSpec, StringMap
 __all__ = [
     "COMPOSE_BYTES_MAX",
     "PROBLEMS_MAX",
+    "Build",
     "FileSystem",
     "LoadRequest",
     "Loaded",
@@ -113,6 +114,21 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Build:
+    """An image that the client builds and pushes before it applies the project.
+
+    Attributes:
+        service: Whose image.
+        image: The reference that the service runs and the build is tagged with.
+        options: `build` as the canonical config has it.
+    """
+
+    service: str
+    image: str
+    options: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
     """A project whose files are right.
 
@@ -120,6 +136,7 @@ class Loaded:
         project: What the cluster is asked for; complete only when there are no `refusals`.
         config: The normalised project in the shape that the official tool prints: plain dicts,
             lists and scalars. Extensions (x-…) are kept everywhere.
+        builds: What the client builds and pushes before it applies the project, sorted by service.
         refusals: What dray cannot carry out (yet). `dray up` refuses because of them; with
             `LoadRequest.allow_ignored` only those are left that cannot be ignored.
         ignored: What has no effect here, with the reason.
@@ -129,6 +146,7 @@ class Loaded:
 
     project: ProjectSpec
     config: Mapping[str, object]
+    builds: tuple[Build, ...] = ()
     refusals: tuple[Problem, ...] = ()
     ignored: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dray.compose.types import Problem
+from dray.compose.types import Build, Problem
 from dray.model import ProjectSpec
 
-__all__ = ["Build", "Projected"]
-
-
-@dataclass(frozen=True, slots=True)
-class Build:
-    """An image that the client builds and pushes before it applies the project.
-
-    Attributes:
-        service: Whose image.
-        image: The reference that the service runs and the build is tagged with.
-        options: `build` as the canonical config has it.
-    """
-
-    service: str
-    image: str
-    options: Mapping[str, object]
+__all__ = ["Projected"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dray.compose.project.checks import check_project
 from dray.compose.project.container import default_image
 from dray.compose.project.files import config, secret, volume
 from dray.compose.project.networks import network
-from dray.compose.project.projected import Build, Projected
+from dray.compose.project.projected import Projected
 from dray.compose.project.service import service_spec
 from dray.compose.treatment import (
     AVAILABLE,
@@ -22,7 +22,7 @@ from dray.compose.treatment import (
     row_of,
     unknown,
 )
-from dray.compose.types import Position, Problem
+from dray.compose.types import Build, Position, Problem
 from dray.errors import DrayError
 from dray.model import ProjectSpec
 from dray.names import check_label, dns_label

@@ -9,19 +9,25 @@ from typing import Any, Final
 
 import pytest
 
+from dray.api.v1 import spec_pb2
 from dray.compose.treatment import AVAILABLE, ROWS, Executor
-from dray.model import NodeCapacity, ServiceSpec, Taint
+from dray.convert import from_proto, to_proto
+from dray.model import NodeCapacity, NodeCondition, ProjectSpec, ServiceSpec, Taint, TaintEffect
 from dray.names import NodeId
 from node.runtime.base import ContainerIdentity, ContainerRequest
 from node.runtime.spec import CreateBody, create_body
 from scheduler.placement import cluster_view, place
+from scheduler.reconcile import CreateTask, NodeObservation, Observed, reconcile
 from tests.builders import (
     CLUSTER_ID,
     GIB,
+    CountingIds,
     a_group,
     a_placement_node,
+    a_record,
     a_share,
     a_slot,
+    a_snapshot,
     node_id,
     task_id,
 )
@@ -123,10 +129,115 @@ def test_a_key_of_the_runtime_is_said_to_the_engine(key: str) -> None:
     assert _body({key: TOLD[key]}) != _body({})
 
 
-def test_limits_under_deploy_are_said_to_the_engine() -> None:
-    """They arrive like the older keys."""
-    for limit in ({"cpus": 0.5}, {"memory": "1048576"}, {"pids": 5}):
-        assert _body({"deploy": {"resources": {"limits": limit}}}) != _body({})
+_RATED: Final = tuple(
+    f"device_{way}_{unit}" for way in ("read", "write") for unit in ("bps", "iops")
+)
+_CHECK: Final = {"test": ["CMD", "x"]}
+
+
+def _limits(**limits: object) -> dict[str, Any]:
+    return {"deploy": {"resources": {"limits": limits}}}
+
+
+def _mount(**mount: object) -> dict[str, Any]:
+    return {"volumes": [{"target": "/a", **mount}]}
+
+
+# path: (a service, and the same with another value of the key)
+NESTED: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
+    "blkio_config.weight": ({}, {"blkio_config": {"weight": 300}}),
+    **{
+        f"blkio_config.{name}[].{path}": (
+            {"blkio_config": {name: [{path: "/dev/a", value: 5}]}},
+            {"blkio_config": {name: [{path: "/dev/b", value: 5}]}},
+        )
+        for name, value_small in (("weight_device", "weight"), *((each, "rate") for each in _RATED))
+        for path, value in (("path", value_small), ("Path", value_small.title()))
+    },
+    **{
+        f"blkio_config.{name}[].{value}": (
+            {"blkio_config": {name: [{path: "/dev/a", value: 5}]}},
+            {"blkio_config": {name: [{path: "/dev/a", value: 6}]}},
+        )
+        for name, value_small in (("weight_device", "weight"), *((each, "rate") for each in _RATED))
+        for path, value in (("path", value_small), ("Path", value_small.title()))
+    },
+    **{
+        f"blkio_config.{name}": (
+            {},
+            {"blkio_config": {name: [{"path": "/dev/a", "rate": 5}]}},
+        )
+        for name in _RATED
+    },
+    "blkio_config.weight_device": (
+        {},
+        {"blkio_config": {"weight_device": [{"path": "/dev/a", "weight": 5}]}},
+    ),
+    "devices[].source": (
+        {"devices": [{"source": "/dev/a", "target": "/dev/a"}]},
+        {"devices": [{"source": "/dev/b", "target": "/dev/a"}]},
+    ),
+    "devices[].target": (
+        {"devices": [{"source": "/dev/a", "target": "/dev/a"}]},
+        {"devices": [{"source": "/dev/a", "target": "/dev/b"}]},
+    ),
+    "devices[].permissions": (
+        {"devices": [{"source": "/dev/a", "target": "/dev/a"}]},
+        {"devices": [{"source": "/dev/a", "target": "/dev/a", "permissions": "r"}]},
+    ),
+    "healthcheck.disable": ({"healthcheck": _CHECK}, {"healthcheck": {"disable": True}}),
+    "healthcheck.test": ({"healthcheck": _CHECK}, {"healthcheck": {"test": ["CMD", "y"]}}),
+    "healthcheck.retries": ({"healthcheck": _CHECK}, {"healthcheck": {**_CHECK, "retries": 7}}),
+    **{
+        f"healthcheck.{name}": ({"healthcheck": _CHECK}, {"healthcheck": {**_CHECK, name: "7s"}})
+        for name in ("interval", "start_interval", "start_period", "timeout")
+    },
+    "logging.driver": ({}, {"logging": {"driver": "local"}}),
+    "logging.options": (
+        {"logging": {"driver": "local"}},
+        {"logging": {"driver": "local", "options": {"max-file": "3"}}},
+    ),
+    "ulimits.*.soft": (
+        {"ulimits": {"nproc": {"soft": 5, "hard": 9}}},
+        {"ulimits": {"nproc": {"soft": 6, "hard": 9}}},
+    ),
+    "ulimits.*.hard": (
+        {"ulimits": {"nproc": {"soft": 5, "hard": 9}}},
+        {"ulimits": {"nproc": {"soft": 5, "hard": 8}}},
+    ),
+    "deploy.resources.limits": ({}, _limits(cpus=0.5)),
+    "deploy.resources.limits.cpus": (_limits(cpus=1), _limits(cpus=0.5)),
+    "deploy.resources.limits.memory": ({}, _limits(memory="1048576")),
+    "deploy.resources.limits.pids": ({}, _limits(pids=5)),
+    "volumes[].tmpfs": (_mount(type="tmpfs"), _mount(type="tmpfs", tmpfs={"size": "4096"})),
+    "volumes[].tmpfs.size": (_mount(type="tmpfs"), _mount(type="tmpfs", tmpfs={"size": "4096"})),
+    "volumes[].tmpfs.mode": (_mount(type="tmpfs"), _mount(type="tmpfs", tmpfs={"mode": 0o700})),
+    "volumes[].image": (
+        _mount(type="image", source="a"),
+        _mount(type="image", source="a", image={"subpath": "b"}),
+    ),
+    "volumes[].image.subpath": (
+        _mount(type="image", source="a", image={"subpath": "a"}),
+        _mount(type="image", source="a", image={"subpath": "b"}),
+    ),
+}
+
+
+def test_every_key_below_a_key_of_the_runtime_is_tried() -> None:
+    """The table above has every key inside a service's keys that the runtime carries out."""
+    keys = {
+        name
+        for row in ROWS
+        if row.executors == (Executor.RUNTIME,) and "." in (name := row.path.removeprefix(_PREFIX))
+    }
+    assert keys == set(NESTED)
+
+
+@pytest.mark.parametrize("path", NESTED)
+def test_a_key_below_a_key_of_the_runtime_is_said_to_the_engine(path: str) -> None:
+    """Another value of the key tells the engine something else."""
+    one, other = NESTED[path]
+    assert _body(one) != _body(other)
 
 
 _TAINT: Final = Taint("batch")
@@ -138,6 +249,9 @@ _NODES: Final = (
         labels={"disk": "hdd", "zone": "c"},
         capacity=NodeCapacity(1000, GIB, disk_bytes=GIB, pids=10),
         running=(a_share("other"),),
+    ),
+    a_placement_node(
+        4, labels={"zone": "d"}, taints=(Taint("batch", effect=TaintEffect.NO_EXECUTE),)
     ),
 )
 
@@ -169,6 +283,30 @@ def _places(service: dict[str, Any], **top: object) -> list[NodeId]:
             },
             {2},
         ),
+        *(
+            (
+                {
+                    "x-dray": {"tolerations": [toleration]},
+                    "deploy": {"placement": {"constraints": ["node.labels.zone == b"]}},
+                },
+                numbers,
+            )
+            for toleration, numbers in (
+                ({"key": "batch"}, {2}),
+                ({"key": "other"}, set()),
+                ({"key": "batch", "value": "no"}, set()),
+            )
+        ),
+        *(
+            (
+                {
+                    "x-dray": {"tolerations": [{"key": "batch", "effect": effect}]},
+                    "deploy": {"placement": {"constraints": ["node.labels.zone == d"]}},
+                },
+                numbers,
+            )
+            for effect, numbers in (("no_schedule", set()), ("no_execute", {4}))
+        ),
         ({"deploy": {"placement": {"constraints": ["node.labels.zone == b"]}}}, set()),
     ],
 )
@@ -185,3 +323,31 @@ def test_policy_and_preference_decide_where() -> None:
     assert (packed, spread) == ([node_id(3)], [node_id(1)])
     preferences = {"replicas": 2, "placement": {"preferences": [{"spread": "node.labels.zone"}]}}
     assert len(set(_places({"deploy": preferences}))) == 2
+
+
+@pytest.mark.parametrize(
+    ("service", "slots"),
+    [
+        ({}, 1),
+        ({"scale": 3}, 3),
+        ({"deploy": {"replicas": 2}}, 2),
+        ({"deploy": {"mode": "replicated", "replicas": 0}}, 0),
+    ],
+)
+def test_a_key_of_the_reconciler_decides_how_many(service: dict[str, Any], slots: int) -> None:
+    """The first plan makes a task for every slot that is asked for."""
+    spec = _spec(service)
+    snapshot = a_snapshot([a_record(spec)], {1: []})
+    ready = {node_id(1): NodeObservation(NodeCondition.READY, 0.0)}
+    plan = reconcile(snapshot, Observed(ready), 0.0, CountingIds())
+    assert [type(each) for each in plan.actions] == [CreateTask] * slots
+
+
+def test_labels_of_a_service_are_kept_with_it() -> None:
+    """`deploy.labels` and the project's labels are in what the store keeps and the API shows."""
+    result = project_of(
+        a_config({"deploy": {"labels": {"a": "b"}}}, **{"x-dray": {"labels": {"c": "d"}}}),
+        available=AVAILABLE,
+    )
+    kept = from_proto(to_proto(result.project, spec_pb2.ProjectSpec), ProjectSpec)
+    assert (kept.services[0].labels, kept.labels) == ((("a", "b"),), (("c", "d"),))
