@@ -62,7 +62,7 @@ def view(
         "dead",
         "dead-and-draining",
         "left",
-    ],  # fmt: skip
+    ],
 )
 def test_standing(found: EndpointView, expected: tuple[Standing, str]) -> None:
     """Health, draining and the state of the node decide how fit an endpoint is."""
