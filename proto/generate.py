@@ -34,6 +34,7 @@ OUTPUT_FOLDERS: Final = {
     "dray/api": "Generated protobuf code of the wire contract, by API version.",
     "dray/api/v1": "Generated from proto/dray/api/v1: import its modules, never edit them.",
     "scheduler/store/etcdpb": "Generated from proto/scheduler/store/etcdpb: etcd's messages.",
+    "scheduler/store/v1": "Generated from proto/scheduler/store/v1: what the store's values hold.",
 }
 # mypy-protobuf narrows `DESCRIPTOR` of every message, which only this one check objects to.
 STUB_HEADER: Final = b'# mypy: disable-error-code="mutable-override"\n'

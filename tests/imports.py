@@ -27,12 +27,14 @@ class Contract:
         sources: Modules it speaks about; never empty.
         forbidden: Modules they may not import; empty for an independence contract.
         is_direct_only: Whether a chain through a third module is allowed.
+        bridges: Imports, "a -> b", that are not followed.
     """
 
     name: str
     sources: tuple[str, ...]
     forbidden: tuple[str, ...]
     is_direct_only: bool = False
+    bridges: tuple[str, ...] = ()
 
     def ini(self, number: int) -> str:
         """Return the contract as a section of an import-linter file."""
@@ -43,6 +45,8 @@ class Contract:
         if self.forbidden:
             lines += ["forbidden_modules =", *(f"    {module}" for module in self.forbidden)]
             lines += [f"allow_indirect_imports = {self.is_direct_only}", "as_packages = False"]
+        if self.bridges:
+            lines += ["ignore_imports =", *(f"    {bridge}" for bridge in self.bridges)]
         return "\n".join(lines) + "\n"
 
 
@@ -87,7 +91,10 @@ def contracts(modules: list[str], table: dict[str, Any]) -> list[Contract]:
     found = [
         Contract("dray imports none of the programs", tuple(library), tuple(daemons)),
         Contract(
-            "pure packages only compute", tuple(pure), tuple(pure_forbids + generated + acting)
+            "pure packages only compute",
+            tuple(pure),
+            tuple(pure_forbids + generated + acting),
+            bridges=tuple(b for b in table["pure_bridges"] if b.split()[0] in exists),
         ),
         Contract(
             "only __main__ imports a composition root",

@@ -34,7 +34,17 @@ from dray.errors import InvalidRequest
 from dray.model.values import StringMap
 from dray.names import ClusterId, NodeId, RequestId, SchedulerId, TaskId
 
-__all__ = ["CONVERTED", "VIEWED", "from_proto", "parse", "refuse_unknown_fields", "to_proto"]
+__all__ = [
+    "CONVERTED",
+    "VIEWED",
+    "from_bytes",
+    "from_proto",
+    "parse",
+    "refuse_unknown_fields",
+    "register",
+    "to_bytes",
+    "to_proto",
+]
 
 ModelT = TypeVar("ModelT")
 MessageT = TypeVar("MessageT", bound=Message)
@@ -273,7 +283,9 @@ def _descriptor(cls: type[Any]) -> Descriptor:
     """Return the message that mirrors a class: by its module first, as two may share a name."""
     if cls is HostPort:
         return types_pb2.Address.DESCRIPTOR
-    return VIEWED[cls.__name__] if _is_view(cls) else CONVERTED[cls.__name__]
+    if _is_view(cls):
+        return VIEWED[cls.__name__]
+    return CONVERTED.get(cls.__name__) or _REGISTERED[cls.__name__]
 
 
 def _is_view(cls: type[Any]) -> bool:

@@ -1,6 +1,4 @@
-"""What does the leader see of the store? One consistent.
-
-Immutable view of everything at one revision.
+"""What does the leader see of the store? One immutable view of everything at one revision.
 
 A round plans from a `Snapshot` and commits against the mod revisions in it, so nothing that changed
 meanwhile is overwritten.
@@ -14,6 +12,9 @@ from dataclasses import dataclass, field
 from dray.model import (
     Assignment,
     ClusterRecord,
+    ContentRef,
+    Event,
+    GossipKey,
     NodeRecord,
     ServiceKey,
     ServiceRecord,
@@ -21,9 +22,17 @@ from dray.model import (
     SlotKey,
     StoreRevision,
 )
-from dray.names import NodeId
+from dray.names import NodeId, SchedulerId
+from scheduler.store.records import (
+    CronVerdict,
+    JobVerdict,
+    LeaderRecord,
+    NodeVerdict,
+    ProjectRecord,
+    SchedulerRecord,
+)
 
-__all__ = ["JobVerdict", "Snapshot", "VolumeKey"]
+__all__ = ["JobVerdict", "Leader", "Snapshot", "VolumeKey"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,23 +44,16 @@ class VolumeKey:
 
 
 @dataclass(frozen=True, slots=True)
-class JobVerdict:
-    """How one slot of a job ended, for good.
+class Leader:
+    """Who leads, and the create revision of its key: the other half of its epoch."""
 
-    Attributes:
-        slot: The slot.
-        service_revision: What it ran.
-        exit_code: 0: it completed.
-    """
-
-    slot: SlotKey
-    service_revision: ServiceRevision
-    exit_code: int
+    record: LeaderRecord
+    create_revision: StoreRevision
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that is stored, at one revision.
+    """Everything that is stored, at one revision, but for bytes of contents and kept answers.
 
     Attributes:
         cluster: The cluster itself.
@@ -64,6 +66,18 @@ class Snapshot:
             *unknown*, not empty.
         volume_pins: On which node a volume's data is.
         job_verdicts: Slots of jobs that ended.
+        projects: What was asked for each project as a whole.
+        contents: What is stored of configs, secrets and credentials, by key of the store.
+        keyring: Keys of gossip.
+        leader: Who leads; None: nobody, at that revision.
+        schedulers: Those that run, each on a lease.
+        node_names: Whose a name is.
+        subnets: Whose a subnet is, by its position in the cluster's range.
+        vips: Whose an address of the services' range is.
+        node_verdicts: What was concluded about nodes for good.
+        cron_verdicts: Last ticks of services that run by the clock.
+        events: The events of each slot of the ring.
+        mod_revisions: Mod revision of every key that exists, by key: what a compare-and-set names.
     """
 
     cluster: ClusterRecord
@@ -76,3 +90,15 @@ class Snapshot:
     assignments: Mapping[NodeId, Assignment] = field(default_factory=dict)
     volume_pins: Mapping[VolumeKey, NodeId] = field(default_factory=dict)
     job_verdicts: Mapping[SlotKey, JobVerdict] = field(default_factory=dict)
+    projects: Mapping[str, ProjectRecord] = field(default_factory=dict)
+    contents: Mapping[str, ContentRef] = field(default_factory=dict)
+    keyring: tuple[GossipKey, ...] = ()
+    leader: Leader | None = None
+    schedulers: Mapping[SchedulerId, SchedulerRecord] = field(default_factory=dict)
+    node_names: Mapping[str, NodeId] = field(default_factory=dict)
+    subnets: Mapping[int, NodeId] = field(default_factory=dict)
+    vips: Mapping[str, ServiceKey] = field(default_factory=dict)
+    node_verdicts: Mapping[NodeId, NodeVerdict] = field(default_factory=dict)
+    cron_verdicts: Mapping[ServiceKey, CronVerdict] = field(default_factory=dict)
+    events: Mapping[int, tuple[Event, ...]] = field(default_factory=dict)
+    mod_revisions: Mapping[str, StoreRevision] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Generated from proto/scheduler/store/v1: what the store's values hold."""
