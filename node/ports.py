@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from dray.addresses import HostPort
 from dray.model import (
@@ -20,6 +20,7 @@ from dray.model import (
     GossipKey,
     ProjectParts,
     PublishedPort,
+    ServiceFacts,
     ServiceKey,
     TaskAssignment,
     TaskTemplate,
@@ -27,9 +28,6 @@ from dray.model import (
 )
 from dray.names import NodeId, TaskId
 from node.runtime.base import ContainerNetwork
-
-if TYPE_CHECKING:
-    from dray.model import ServiceFacts
 
 __all__ = [
     "AttachRefused",

@@ -1,0 +1,1 @@
+"""The agent: turns the node's assignment into containers, and keeps them so."""
