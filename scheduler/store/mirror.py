@@ -59,8 +59,9 @@ class Mirror:
         """The store revision of the copy; 0: nothing was listed yet, or it was thrown away."""
         return self._revision
 
+    @property
     def snapshot(self) -> Snapshot:
-        """Return everything that is stored, as of `revision`.
+        """Everything that is stored, as of `revision`.
 
         Raises:
             Unavailable: Nothing was listed yet; etcd was not reached since the start.
@@ -71,14 +72,14 @@ class Mirror:
             )
         return self._view.snapshot(self._revision)
 
-    async def wait_changed(self, after: StoreRevision) -> StoreRevision:
+    async def wait_changed(self, after: StoreRevision) -> Snapshot:
         """Wait until the copy is at another revision than `after`, and return it.
 
         It may be a lower one: the store was restored from a backup.
         """
         while self._revision == after or not self._revision:
             await self._changed.wait()
-        return self._revision
+        return self.snapshot
 
     async def wait_revision(self, revision: StoreRevision) -> None:
         """Wait until the copy holds what was committed at `revision`, for who wrote it to read it.
