@@ -28,6 +28,9 @@ HELP_COLUMNS_MAX: Final = 100  # longer lines are hard to read
 
 VERBS: Final[Mapping[str, str]] = {
     "config": "check a Compose file and show what it comes to",
+    "init": "make a cluster, once",
+    "dev": "run a whole cluster on this machine",
+    "scheduler": "run a scheduler on this machine",
     "schema": "print the JSON Schema of Compose files, for editors",
     "version": "show versions",
 }
