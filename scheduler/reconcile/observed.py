@@ -21,6 +21,9 @@ class NodeObservation:
         info: Its last Hello; None: it has not connected in this term.
         usage: Its last report; None: none yet.
         faults: Flags beside the condition.
+        is_leaving: It said that it leaves for good, and waits for its tasks to move.
+        has_all_attempts: It has listed all attempts that it knows since its life began.
+        volumes: Names of the Docker volumes of the cluster's projects that it has.
     """
 
     condition: NodeCondition
@@ -28,6 +31,9 @@ class NodeObservation:
     info: NodeInfo | None = None
     usage: NodeUsage | None = None
     faults: tuple[Fault, ...] = ()
+    is_leaving: bool = False
+    has_all_attempts: bool = False
+    volumes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,108 @@
+"""What is a node told beside its tasks' ids? Its share of a snapshot, complete, as values.
+
+Stored assignments name service revisions; here what those run is put in, and what the tasks'
+projects bring along: networks, volumes, contents, own addresses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from dray.model import (
+    Assignment,
+    ContentKind,
+    ContentRef,
+    MountKind,
+    ProjectParts,
+    ServiceAddress,
+    ServiceKey,
+    ServiceRecord,
+    ServiceRevision,
+)
+from dray.names import NodeId
+from scheduler.nodes.sessions import Share
+from scheduler.store.records import ProjectRecord
+from scheduler.store.snapshot import Snapshot, VolumeKey
+
+__all__ = ["record_of", "share_of"]
+
+
+def share_of(snapshot: Snapshot, node_id: NodeId) -> Share | None:
+    """Return what a node should run, complete; None: it was never assigned anything."""
+    assignment = snapshot.assignments.get(node_id)
+    if assignment is None:
+        return None
+    wanted = sorted({(task.slot.service_key, task.service_revision) for task in assignment.tasks})
+    records = [record for key, revision in wanted if (record := record_of(snapshot, key, revision))]
+    specs = tuple(record.spec_entry for record in records)
+    return Share(replace(assignment, specs=specs), _projects(snapshot, assignment, records))
+
+
+def record_of(
+    snapshot: Snapshot, service: ServiceKey, revision: ServiceRevision
+) -> ServiceRecord | None:
+    """Return a revision of a service, or None when it is no longer kept."""
+    newest = snapshot.services.get(service)
+    if newest is not None and newest.revision == revision:
+        return newest
+    return snapshot.revisions.get((service, revision))
+
+
+def _projects(
+    snapshot: Snapshot, assignment: Assignment, records: list[ServiceRecord]
+) -> tuple[ProjectParts, ...]:
+    names = sorted({task.slot.project for task in assignment.tasks})
+    return tuple(
+        _parts(snapshot, assignment.node_id, name, [r for r in records if r.project == name])
+        for name in names
+    )
+
+
+def _parts(
+    snapshot: Snapshot, node_id: NodeId, name: str, records: list[ServiceRecord]
+) -> ProjectParts:
+    addresses = tuple(
+        sorted(
+            {ServiceAddress(record.spec.name, record.vip) for record in records if record.vip},
+            key=lambda each: (each.service, each.vip),
+        )
+    )
+    project = snapshot.projects.get(name)
+    if project is None:
+        return ProjectParts(name, service_addresses=addresses)
+    networks = {each.network for record in records for each in record.spec.task.networks}
+    sources = {
+        mount.source
+        for record in records
+        for mount in record.spec.task.container.mounts
+        if mount.kind in (MountKind.VOLUME, MountKind.CLUSTER)
+    }
+    volumes = tuple(each for each in project.spec.volumes if each.key in sources)
+    creatable = sorted(
+        volume.name
+        for volume in volumes
+        if not volume.external and snapshot.volume_pins.get(VolumeKey(name, volume.name)) == node_id
+    )
+    return ProjectParts(
+        name,
+        tuple(each for each in project.spec.networks if each.key in networks),
+        volumes,
+        tuple(creatable),
+        _contents(project, records),
+        addresses,
+    )
+
+
+def _contents(project: ProjectRecord, records: Iterable[ServiceRecord]) -> tuple[ContentRef, ...]:
+    """Return the configs and secrets that tasks mount, and all credentials of registries."""
+    used: set[tuple[ContentKind, str]] = set()
+    for record in records:
+        container = record.spec.task.container
+        used |= {(ContentKind.CONFIG, mount.source) for mount in container.configs}
+        used |= {(ContentKind.SECRET, mount.source) for mount in container.secrets}
+    return tuple(
+        ref
+        for ref in project.contents
+        if ref.kind is ContentKind.REGISTRY_AUTH or (ref.kind, ref.key) in used
+    )

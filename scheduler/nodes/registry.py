@@ -1,0 +1,188 @@
+"""May a node connect, and as which entry of the registry? Admission and registration, pure.
+
+`refusal` looks at what a Hello claims; `registration` finds the node's entry, or makes the
+transaction that registers it: its id, its name and a free subnet, each created only if absent, so
+that two schedulers never give one away twice. A conflict means: a newer snapshot, then again.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import re
+from dataclasses import dataclass, replace
+from typing import Final
+
+from dray.errors import InvalidRequest
+from dray.model import ClusterRecord, Epoch, NodeRecord, StoreRevision, string_map
+from dray.names import check_label
+from scheduler.nodes.messages import Hello, Refused, RefusedReason
+from scheduler.store.base import Compare, CompareField, Put, Txn
+from scheduler.store.codec import encode
+from scheduler.store.keys import node_key, node_name_key, subnet_key
+from scheduler.store.snapshot import Snapshot
+
+__all__ = ["Registration", "refusal", "registration", "subnet_count", "subnet_number"]
+
+_RETRY_S: Final = 30.0  # what an operator must change is not asked for more often
+_SUBNET6_PREFIX_MIN: Final = 64  # a node's share of the IPv6 range is never larger
+_ABSENT: Final = StoreRevision(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A node's entry, and what is to be written for it to be there; None: it is."""
+
+    record: NodeRecord
+    txn: Txn | None = None
+
+
+def refusal(hello: Hello, cluster: ClusterRecord, epoch: Epoch, version: str) -> Refused | None:
+    """Return why a node may not connect, as far as its Hello says; None: it may.
+
+    Args:
+        hello: What it says.
+        cluster: The cluster that this scheduler serves.
+        epoch: This leader's term.
+        version: This scheduler's version of dray.
+    """
+    name = hello.info.name
+    if hello.cluster_id and hello.cluster_id != cluster.cluster_id:
+        return Refused(
+            RefusedReason.WRONG_CLUSTER,
+            f"{name} belongs to cluster {hello.cluster_id}, this is {cluster.cluster_id}: "
+            "point it at its own schedulers, or empty its data folder to join this one",
+        )
+    if hello.generation > cluster.generation or (hello.epoch is not None and hello.epoch > epoch):
+        return Refused(
+            RefusedReason.OLD_EPOCH,
+            f"{name} has seen a newer term than this scheduler's {epoch.generation}/"
+            f"{epoch.create_revision}: another one leads, or the store was restored from a backup",
+            retry_after_s=1.0,
+        )
+    if _version(hello.info.version) < _version(cluster.min_version):
+        return Refused(
+            RefusedReason.TOO_OLD,
+            f"{name} has dray {hello.info.version}, the cluster needs {cluster.min_version}: "
+            "upgrade the node",
+            _RETRY_S,
+        )
+    if _version(version) < _version(hello.min_version):
+        return Refused(
+            RefusedReason.LEADER_TOO_OLD,
+            f"the leader has dray {version}, {name} needs {hello.min_version}: "
+            "upgrade the schedulers",
+            _RETRY_S,
+        )
+    return None
+
+
+def registration(hello: Hello, snapshot: Snapshot, now_unix_s: float) -> Registration | Refused:
+    """Return a node's entry in the registry, made anew if it asks for that.
+
+    Labels of its command line that the registry has no value for are added to it.
+
+    Args:
+        hello: What the node says; not refused by `refusal`.
+        snapshot: The store.
+        now_unix_s: Wall clock.
+    """
+    info = hello.info
+    record = snapshot.nodes.get(info.node_id)
+    if record is not None:
+        labels = string_map({**dict(info.labels), **dict(record.labels)})
+        if labels == record.labels:
+            return Registration(record)
+        key = node_key(info.node_id)
+        compare = Compare(key, CompareField.MOD_REVISION, snapshot.mod_revisions[key])
+        renewed = replace(record, labels=labels)
+        return Registration(renewed, Txn((compare,), (Put(key, encode(renewed)),)))
+    if not hello.is_new:
+        return Refused(
+            RefusedReason.NOT_REGISTERED,
+            f"{info.name} ({info.node_id}) is not registered in this cluster: it was removed, or "
+            "the store is another one; empty its data folder to join as a new node",
+            _RETRY_S,
+        )
+    return _new(hello, snapshot, now_unix_s)
+
+
+def subnet_count(cluster: ClusterRecord) -> int:
+    """Return how many nodes the cluster's range has subnets for."""
+    network = _network(cluster.range_cidr)
+    return 1 << max(0, cluster.node_prefix_length - network.prefixlen)
+
+
+@functools.lru_cache(maxsize=16_384)
+def subnet_number(range_cidr: str, subnet: str) -> int:
+    """Return the position of a subnet in the cluster's range, from 0: a node's stable number."""
+    base, own = _network(range_cidr), _network(subnet)
+    offset = int(own.network_address) - int(base.network_address)
+    return offset >> (own.max_prefixlen - own.prefixlen)
+
+
+def _new(hello: Hello, snapshot: Snapshot, now_unix_s: float) -> Registration | Refused:
+    info, cluster = hello.info, snapshot.cluster
+    try:
+        check_label(info.name, "node")
+    except InvalidRequest as error:
+        return Refused(RefusedReason.PROTOCOL, str(error), _RETRY_S)
+    owner = snapshot.node_names.get(info.name)
+    if owner is not None:
+        return Refused(
+            RefusedReason.NAME_TAKEN,
+            f"the name {info.name} belongs to node {owner}: choose another --name, or remove that "
+            "node first",
+            _RETRY_S,
+        )
+    free = next((n for n in range(subnet_count(cluster)) if n not in snapshot.subnets), None)
+    if free is None or len(snapshot.nodes) >= cluster.limits.nodes_max:
+        limit = min(subnet_count(cluster), cluster.limits.nodes_max)
+        return Refused(
+            RefusedReason.CLUSTER_FULL,
+            f"the cluster has room for {limit} nodes: remove nodes that are gone for good",
+            _RETRY_S,
+        )
+    record = NodeRecord(
+        info.node_id,
+        cluster.cluster_id,
+        info.name,
+        _subnet(cluster, free),
+        _subnet6(cluster, free),
+        labels=info.labels,
+        created_unix_s=now_unix_s,
+    )
+    puts = (
+        Put(node_key(info.node_id), encode(record)),
+        Put(node_name_key(info.name), encode(info.node_id)),
+        Put(subnet_key(free), encode(info.node_id)),
+    )
+    compares = tuple(Compare(put.key, CompareField.CREATE_REVISION, _ABSENT) for put in puts)
+    return Registration(record, Txn(compares, puts))
+
+
+def _subnet(cluster: ClusterRecord, number: int) -> str:
+    base = _network(cluster.range_cidr)
+    step = number << (base.max_prefixlen - cluster.node_prefix_length)
+    return f"{base.network_address + step}/{cluster.node_prefix_length}"
+
+
+def _subnet6(cluster: ClusterRecord, number: int) -> str:
+    """Return the subnet of that number in the IPv6 range; empty without one."""
+    if not cluster.range6_cidr:
+        return ""
+    base = _network(cluster.range6_cidr)
+    bits = max(0, cluster.node_prefix_length - _network(cluster.range_cidr).prefixlen)
+    prefix = max(base.prefixlen + bits, _SUBNET6_PREFIX_MIN)
+    step = number << (base.max_prefixlen - prefix)
+    return f"{base.network_address + step}/{prefix}"
+
+
+@functools.lru_cache(maxsize=16_384)
+def _network(cidr: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network(cidr)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """Return the numbers that a version begins with; what is none counts as 0."""
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
