@@ -82,7 +82,7 @@ def _parts(
     creatable = sorted(
         volume.name
         for volume in volumes
-        if not volume.external and snapshot.volume_pins.get(VolumeKey(name, volume.name)) == node_id
+        if not volume.external and _may_make(snapshot, VolumeKey(name, volume.name), node_id)
     )
     return ProjectParts(
         name,
@@ -92,6 +92,12 @@ def _parts(
         _contents(project, records),
         addresses,
     )
+
+
+def _may_make(snapshot: Snapshot, volume: VolumeKey, node_id: NodeId) -> bool:
+    """Return whether a node may make a volume: it is pinned there and was not made yet."""
+    pin = snapshot.volume_pins.get(volume)
+    return pin is not None and pin.node_id == node_id and not pin.is_made
 
 
 def _contents(project: ProjectRecord, records: Iterable[ServiceRecord]) -> tuple[ContentRef, ...]:

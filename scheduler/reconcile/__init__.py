@@ -3,12 +3,18 @@
 from scheduler.reconcile.actions import (
     Action,
     ActionReason,
+    AssignmentDrop,
     CreateTask,
     ForgetTask,
     MoveTask,
     Note,
     Plan,
+    ProjectDrop,
     StopTask,
+    Verdict,
+    VerdictChange,
+    VerdictDrop,
+    VerdictPut,
 )
 from scheduler.reconcile.observed import NodeObservation, Observed
 from scheduler.reconcile.plan import reconcile
@@ -16,6 +22,7 @@ from scheduler.reconcile.plan import reconcile
 __all__ = [
     "Action",
     "ActionReason",
+    "AssignmentDrop",
     "CreateTask",
     "ForgetTask",
     "MoveTask",
@@ -23,6 +30,11 @@ __all__ = [
     "Note",
     "Observed",
     "Plan",
+    "ProjectDrop",
     "StopTask",
+    "Verdict",
+    "VerdictChange",
+    "VerdictDrop",
+    "VerdictPut",
     "reconcile",
 ]

@@ -8,16 +8,24 @@ from typing import TypeAlias
 
 from dray.model import ServiceRevision, SlotKey, StoreRevision, UpdateOrder
 from dray.names import NodeId, TaskId
+from scheduler.store.records import JobVerdict, NodeVerdict, RolloutVerdict, VolumePin
+from scheduler.store.snapshot import VolumeKey
 
 __all__ = [
     "Action",
     "ActionReason",
+    "AssignmentDrop",
     "CreateTask",
     "ForgetTask",
     "MoveTask",
     "Note",
     "Plan",
+    "ProjectDrop",
     "StopTask",
+    "Verdict",
+    "VerdictChange",
+    "VerdictDrop",
+    "VerdictPut",
 ]
 
 
@@ -33,6 +41,9 @@ class ActionReason(enum.Enum):
     NODE_REMOVED = "node removed"
     NODE_DRAINED = "node drained"
     DUPLICATE = "slot held twice"
+    NODE_UNSUITABLE = "node no longer suits"
+    JOB_DONE = "job done"
+    ROLLED_BACK = "rolled back"
     ENDED = "task ended"
 
 
@@ -45,7 +56,10 @@ class CreateTask:
         task_id: Id of the task to be made.
         service_revision: What it runs.
         reason: Why.
-        pinned_to: The only node that will do (a volume's data is there), or None.
+        pinned_to: The only node that will do (a volume's data is there, or the slot is the
+            node's), or None.
+        pins: Volumes whose data will be where the task goes: the transaction that assigns it also
+            writes a `VolumePin` for each. Of services that share one the first decides.
     """
 
     slot: SlotKey
@@ -53,6 +67,7 @@ class CreateTask:
     service_revision: ServiceRevision
     reason: ActionReason
     pinned_to: NodeId | None = None
+    pins: tuple[VolumeKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +99,7 @@ class MoveTask:
         reason: Why.
         order: Whether the old one ends first.
         pinned_to: The only node that will do, or None.
+        pins: As with `CreateTask`.
     """
 
     slot: SlotKey
@@ -94,6 +110,7 @@ class MoveTask:
     reason: ActionReason
     order: UpdateOrder
     pinned_to: NodeId | None = None
+    pins: tuple[VolumeKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +127,47 @@ class ForgetTask:
 
 
 Action: TypeAlias = CreateTask | StopTask | MoveTask | ForgetTask
+
+Verdict: TypeAlias = JobVerdict | NodeVerdict | RolloutVerdict | VolumePin
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictPut:
+    """Store what was concluded for good, under the key that the verdict itself names."""
+
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictDrop:
+    """Remove a stored verdict: what it is about is gone, or it holds no longer."""
+
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentDrop:
+    """Delete the empty assignment of a node that is no longer registered."""
+
+    node_id: NodeId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectDrop:
+    """Delete a project's record: it is being removed and nothing of it is left.
+
+    With it go its kept revisions and contents.
+    """
+
+    project: str
+    reason: str
+
+
+VerdictChange: TypeAlias = VerdictPut | VerdictDrop | AssignmentDrop | ProjectDrop
+"""What is written beside assignments. Fenced like all of the leader's writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +186,15 @@ class Plan:
         base_revision: Revision of the snapshot that it was made from.
         actions: In the order in which they matter: stops first, so that their room is free for what
             comes.
+        verdicts: What is to be stored of what was concluded. Independent of the actions: an action
+            that rests on a verdict is planned when the verdict is stored. At most one a key.
         notes: For people.
         wake_at_unix_s: When the next round is due even if nothing happens; None: no such time.
     """
 
     base_revision: StoreRevision
     actions: tuple[Action, ...] = ()
+    verdicts: tuple[VerdictChange, ...] = ()
     notes: tuple[Note, ...] = ()
     wake_at_unix_s: float | None = None
 
@@ -146,4 +207,5 @@ class Plan:
             "stopped": kinds.count(StopTask),
             "moved": kinds.count(MoveTask),
             "forgotten": kinds.count(ForgetTask),
+            "verdicts": len(self.verdicts),
         }

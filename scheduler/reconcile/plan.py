@@ -101,7 +101,7 @@ def reconcile(snapshot: Snapshot, observed: Observed, now_unix_s: float, ids: Id
         reason = ActionReason.SCALED_DOWN if is_asked else ActionReason.SERVICE_REMOVED
         endings += _end_all(items, observed, reason)
     endings.sort(key=lambda action: action.slot)
-    return Plan(snapshot.revision, (*endings, *beginnings), tuple(notes))
+    return Plan(snapshot.revision, (*endings, *beginnings), notes=tuple(notes))
 
 
 def _held_by_slot(snapshot: Snapshot) -> dict[SlotKey, list[_Held]]:

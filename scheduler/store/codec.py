@@ -38,6 +38,7 @@ Stored: TypeAlias = (
     | records.NodeVerdict
     | records.ProjectRecord
     | records.RequestRecord
+    | records.RolloutVerdict
     | records.SchedulerRecord
     | records.VolumePin
     | str
@@ -60,6 +61,7 @@ CLASSES: Final[dict[Kind, type]] = {
     Kind.ASSIGNMENT: Assignment,
     Kind.JOB: records.JobVerdict,
     Kind.VOLUME: records.VolumePin,
+    Kind.ROLLOUT: records.RolloutVerdict,
     Kind.NODE_VERDICT: records.NodeVerdict,
     Kind.CRON: records.CronVerdict,
     Kind.EVENT: records.EventBatch,

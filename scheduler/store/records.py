@@ -18,6 +18,7 @@ from dray.model import (
     SlotKey,
 )
 from dray.names import ClusterId, NodeId, RequestId, SchedulerId
+from dray.views import RolloutState
 
 __all__ = [
     "ContentRecord",
@@ -30,6 +31,8 @@ __all__ = [
     "ProjectRecord",
     "RequestRecord",
     "RevisionCounter",
+    "RolloutBatch",
+    "RolloutVerdict",
     "SchedulerRecord",
     "VolumePin",
 ]
@@ -193,12 +196,14 @@ class VolumePin:
         volume: Name of the Docker volume, or path of the bind mount.
         node_id: The node.
         since_unix_s: When it was pinned.
+        is_made: The node has reported it: from then on it is never made again, empty.
     """
 
     project: str
     volume: str
     node_id: NodeId
     since_unix_s: float = 0.0
+    is_made: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +217,44 @@ class NodeVerdict:
 
     node_id: NodeId
     down_since_unix_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutBatch:
+    """Slots that a rollout replaces together.
+
+    Attributes:
+        slots: Their numbers, ascending.
+        settled_unix_s: Since when the new tasks of all of them are well, or given up; 0: not yet.
+    """
+
+    slots: tuple[int, ...] = ()
+    settled_unix_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutVerdict:
+    """How the replacement of a service's tasks by those of a newer revision stands.
+
+    Attributes:
+        service: The service.
+        state: How far it is.
+        from_revision: Revision that is replaced, and put back when it fails.
+        to_revision: Revision that replaces it.
+        started_unix_s: When it began.
+        batches: Those whose tasks may still fail, by time; the last one is the newest.
+        failed_slots: Slots whose new task failed, ascending.
+        message: One sentence on how it stands, or why it stopped.
+    """
+
+    service: ServiceKey
+    state: RolloutState
+    from_revision: ServiceRevision
+    to_revision: ServiceRevision
+    started_unix_s: float = 0.0
+    batches: tuple[RolloutBatch, ...] = ()
+    failed_slots: tuple[int, ...] = ()
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)

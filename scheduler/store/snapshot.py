@@ -29,7 +29,9 @@ from scheduler.store.records import (
     LeaderRecord,
     NodeVerdict,
     ProjectRecord,
+    RolloutVerdict,
     SchedulerRecord,
+    VolumePin,
 )
 
 __all__ = ["JobVerdict", "Leader", "Snapshot", "VolumeKey"]
@@ -65,6 +67,7 @@ class Snapshot:
         assignments: What every node should run. A node without one was never assigned anything:
             *unknown*, not empty.
         volume_pins: On which node a volume's data is.
+        rollouts: How the replacement of services' tasks stands.
         job_verdicts: Slots of jobs that ended.
         projects: What was asked for each project as a whole.
         contents: What is stored of configs, secrets and credentials, by key of the store.
@@ -88,7 +91,8 @@ class Snapshot:
     )
     nodes: Mapping[NodeId, NodeRecord] = field(default_factory=dict)
     assignments: Mapping[NodeId, Assignment] = field(default_factory=dict)
-    volume_pins: Mapping[VolumeKey, NodeId] = field(default_factory=dict)
+    volume_pins: Mapping[VolumeKey, VolumePin] = field(default_factory=dict)
+    rollouts: Mapping[ServiceKey, RolloutVerdict] = field(default_factory=dict)
     job_verdicts: Mapping[SlotKey, JobVerdict] = field(default_factory=dict)
     projects: Mapping[str, ProjectRecord] = field(default_factory=dict)
     contents: Mapping[str, ContentRef] = field(default_factory=dict)

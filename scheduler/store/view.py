@@ -67,10 +67,9 @@ _ROWS: Final[dict[Kind, _Row]] = {
     ),
     Kind.NODE: _Row("nodes", lambda parts: NodeId(parts[0])),
     Kind.ASSIGNMENT: _Row("assignments", lambda parts: NodeId(parts[0])),
-    Kind.VOLUME: _Row(
-        "volume_pins", lambda parts: VolumeKey(parts[0], parts[1]), lambda pin: pin.node_id
-    ),
+    Kind.VOLUME: _Row("volume_pins", lambda parts: VolumeKey(parts[0], parts[1])),
     Kind.JOB: _Row("job_verdicts", lambda parts: SlotKey(parts[0], parts[1], int(parts[2]))),
+    Kind.ROLLOUT: _Row("rollouts", _service),
     Kind.PROJECT: _Row("projects", lambda parts: parts[0]),
     Kind.SCHEDULER: _Row("schedulers", lambda parts: SchedulerId(parts[0])),
     Kind.NODE_NAME: _Row("node_names", lambda parts: parts[0], NodeId),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import typing
 from contextlib import suppress
 
@@ -83,6 +84,8 @@ def _field(hint: typing.Any, proto: FieldDescriptor) -> st.SearchStrategy[typing
         is_record = hint.__module__ == records.__name__
         name = typing.cast("type", hint).__name__
         return record_values(hint) if is_record else model_values(name)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return st.sampled_from(hint)
     bound = 2**31 if proto.type == FieldDescriptor.TYPE_INT32 else 2**63
     scalars: dict[object, st.SearchStrategy[typing.Any]] = {
         str: st.text(max_size=8),

@@ -22,39 +22,44 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from dray.api.v1 import cluster_pb2 as dray_dot_api_dot_v1_dot_cluster__pb2
 from dray.api.v1 import spec_pb2 as dray_dot_api_dot_v1_dot_spec__pb2
 from dray.api.v1 import state_pb2 as dray_dot_api_dot_v1_dot_state__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n scheduler/store/v1/records.proto\x12\x12scheduler.store.v1\x1a\x16\x64ray/api/v1/spec.proto\x1a\x17\x64ray/api/v1/state.proto\"\xb5\x01\n\x0cLeaderRecord\x12\x14\n\x0cscheduler_id\x18\x01 \x01(\x0c\x12\x12\n\ncluster_id\x18\x02 \x01(\x0c\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x14\n\x07node_id\x18\x05 \x01(\x0cH\x00\x88\x01\x01\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x14\n\x0csince_unix_s\x18\x07 \x01(\x01\x12\r\n\x05lease\x18\x08 \x01(\x03\x42\n\n\x08_node_id\"\x81\x01\n\x0fSchedulerRecord\x12\x14\n\x0cscheduler_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x14\n\x07node_id\x18\x04 \x01(\x0cH\x00\x88\x01\x01\x12\x14\n\x0csince_unix_s\x18\x05 \x01(\x01\x42\n\n\x08_node_id\"5\n\rKeyringRecord\x12$\n\x04keys\x18\x01 \x03(\x0b\x32\x16.dray.api.v1.GossipKey\"\x9e\x02\n\rProjectRecord\x12&\n\x04spec\x18\x01 \x01(\x0b\x32\x18.dray.api.v1.ProjectSpec\x12)\n\x08\x63ontents\x18\x02 \x03(\x0b\x32\x17.dray.api.v1.ContentRef\x12\x16\n\x0e\x63reated_unix_s\x18\x03 \x01(\x01\x12\x16\n\x0eupdated_unix_s\x18\x04 \x01(\x01\x12\x13\n\x0bis_removing\x18\x05 \x01(\x08\x12\x16\n\x0eremove_volumes\x18\x06 \x01(\x08\x12\x35\n\x08\x63ounters\x18\x07 \x03(\x0b\x32#.scheduler.store.v1.RevisionCounter\x12\x17\n\nrequest_id\x18\x08 \x01(\x0cH\x00\x88\x01\x01\x42\r\n\x0b_request_id\"<\n\x0fRevisionCounter\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x18\n\x10service_revision\x18\x02 \x01(\x03\"\x7f\n\rContentRecord\x12$\n\x03ref\x18\x01 \x01(\x0b\x32\x17.dray.api.v1.ContentRef\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x0c\n\x04salt\x18\x03 \x01(\x0c\x12\x11\n\tsealed_by\x18\x04 \x01(\x03\x12\x16\n\x0e\x63reated_unix_s\x18\x05 \x01(\x01\"s\n\rRequestRecord\x12\x12\n\nrequest_id\x18\x01 \x01(\x0c\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x16\n\x0erequest_sha256\x18\x03 \x01(\x0c\x12\r\n\x05reply\x18\x04 \x01(\x0c\x12\x17\n\x0f\x61nswered_unix_s\x18\x05 \x01(\x01\"0\n\nEventBatch\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.dray.api.v1.Event\"]\n\nJobVerdict\x12\"\n\x04slot\x18\x01 \x01(\x0b\x32\x14.dray.api.v1.SlotKey\x12\x18\n\x10service_revision\x18\x02 \x01(\x03\x12\x11\n\texit_code\x18\x03 \x01(\x05\"S\n\tVolumePin\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0e\n\x06volume\x18\x02 \x01(\t\x12\x0f\n\x07node_id\x18\x03 \x01(\x0c\x12\x14\n\x0csince_unix_s\x18\x04 \x01(\x01\"9\n\x0bNodeVerdict\x12\x0f\n\x07node_id\x18\x01 \x01(\x0c\x12\x19\n\x11\x64own_since_unix_s\x18\x02 \x01(\x01\"L\n\x0b\x43ronVerdict\x12(\n\x07service\x18\x01 \x01(\x0b\x32\x17.dray.api.v1.ServiceKey\x12\x13\n\x0btick_unix_s\x18\x02 \x01(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n scheduler/store/v1/records.proto\x12\x12scheduler.store.v1\x1a\x19\x64ray/api/v1/cluster.proto\x1a\x16\x64ray/api/v1/spec.proto\x1a\x17\x64ray/api/v1/state.proto\"\xb5\x01\n\x0cLeaderRecord\x12\x14\n\x0cscheduler_id\x18\x01 \x01(\x0c\x12\x12\n\ncluster_id\x18\x02 \x01(\x0c\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x14\n\x07node_id\x18\x05 \x01(\x0cH\x00\x88\x01\x01\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x14\n\x0csince_unix_s\x18\x07 \x01(\x01\x12\r\n\x05lease\x18\x08 \x01(\x03\x42\n\n\x08_node_id\"\x81\x01\n\x0fSchedulerRecord\x12\x14\n\x0cscheduler_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x14\n\x07node_id\x18\x04 \x01(\x0cH\x00\x88\x01\x01\x12\x14\n\x0csince_unix_s\x18\x05 \x01(\x01\x42\n\n\x08_node_id\"5\n\rKeyringRecord\x12$\n\x04keys\x18\x01 \x03(\x0b\x32\x16.dray.api.v1.GossipKey\"\x9e\x02\n\rProjectRecord\x12&\n\x04spec\x18\x01 \x01(\x0b\x32\x18.dray.api.v1.ProjectSpec\x12)\n\x08\x63ontents\x18\x02 \x03(\x0b\x32\x17.dray.api.v1.ContentRef\x12\x16\n\x0e\x63reated_unix_s\x18\x03 \x01(\x01\x12\x16\n\x0eupdated_unix_s\x18\x04 \x01(\x01\x12\x13\n\x0bis_removing\x18\x05 \x01(\x08\x12\x16\n\x0eremove_volumes\x18\x06 \x01(\x08\x12\x35\n\x08\x63ounters\x18\x07 \x03(\x0b\x32#.scheduler.store.v1.RevisionCounter\x12\x17\n\nrequest_id\x18\x08 \x01(\x0cH\x00\x88\x01\x01\x42\r\n\x0b_request_id\"<\n\x0fRevisionCounter\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x18\n\x10service_revision\x18\x02 \x01(\x03\"\x7f\n\rContentRecord\x12$\n\x03ref\x18\x01 \x01(\x0b\x32\x17.dray.api.v1.ContentRef\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x0c\n\x04salt\x18\x03 \x01(\x0c\x12\x11\n\tsealed_by\x18\x04 \x01(\x03\x12\x16\n\x0e\x63reated_unix_s\x18\x05 \x01(\x01\"s\n\rRequestRecord\x12\x12\n\nrequest_id\x18\x01 \x01(\x0c\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x16\n\x0erequest_sha256\x18\x03 \x01(\x0c\x12\r\n\x05reply\x18\x04 \x01(\x0c\x12\x17\n\x0f\x61nswered_unix_s\x18\x05 \x01(\x01\"0\n\nEventBatch\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.dray.api.v1.Event\"]\n\nJobVerdict\x12\"\n\x04slot\x18\x01 \x01(\x0b\x32\x14.dray.api.v1.SlotKey\x12\x18\n\x10service_revision\x18\x02 \x01(\x03\x12\x11\n\texit_code\x18\x03 \x01(\x05\"d\n\tVolumePin\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0e\n\x06volume\x18\x02 \x01(\t\x12\x0f\n\x07node_id\x18\x03 \x01(\x0c\x12\x14\n\x0csince_unix_s\x18\x04 \x01(\x01\x12\x0f\n\x07is_made\x18\x05 \x01(\x08\"5\n\x0cRolloutBatch\x12\r\n\x05slots\x18\x01 \x03(\x05\x12\x16\n\x0esettled_unix_s\x18\x02 \x01(\x01\"\x82\x02\n\x0eRolloutVerdict\x12(\n\x07service\x18\x01 \x01(\x0b\x32\x17.dray.api.v1.ServiceKey\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.dray.api.v1.RolloutState\x12\x15\n\rfrom_revision\x18\x03 \x01(\x03\x12\x13\n\x0bto_revision\x18\x04 \x01(\x03\x12\x16\n\x0estarted_unix_s\x18\x05 \x01(\x01\x12\x31\n\x07\x62\x61tches\x18\x06 \x03(\x0b\x32 .scheduler.store.v1.RolloutBatch\x12\x14\n\x0c\x66\x61iled_slots\x18\x07 \x03(\x05\x12\x0f\n\x07message\x18\x08 \x01(\t\"9\n\x0bNodeVerdict\x12\x0f\n\x07node_id\x18\x01 \x01(\x0c\x12\x19\n\x11\x64own_since_unix_s\x18\x02 \x01(\x01\"L\n\x0b\x43ronVerdict\x12(\n\x07service\x18\x01 \x01(\x0b\x32\x17.dray.api.v1.ServiceKey\x12\x13\n\x0btick_unix_s\x18\x02 \x01(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'scheduler.store.v1.records_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LEADERRECORD']._serialized_start=106
-  _globals['_LEADERRECORD']._serialized_end=287
-  _globals['_SCHEDULERRECORD']._serialized_start=290
-  _globals['_SCHEDULERRECORD']._serialized_end=419
-  _globals['_KEYRINGRECORD']._serialized_start=421
-  _globals['_KEYRINGRECORD']._serialized_end=474
-  _globals['_PROJECTRECORD']._serialized_start=477
-  _globals['_PROJECTRECORD']._serialized_end=763
-  _globals['_REVISIONCOUNTER']._serialized_start=765
-  _globals['_REVISIONCOUNTER']._serialized_end=825
-  _globals['_CONTENTRECORD']._serialized_start=827
-  _globals['_CONTENTRECORD']._serialized_end=954
-  _globals['_REQUESTRECORD']._serialized_start=956
-  _globals['_REQUESTRECORD']._serialized_end=1071
-  _globals['_EVENTBATCH']._serialized_start=1073
-  _globals['_EVENTBATCH']._serialized_end=1121
-  _globals['_JOBVERDICT']._serialized_start=1123
-  _globals['_JOBVERDICT']._serialized_end=1216
-  _globals['_VOLUMEPIN']._serialized_start=1218
-  _globals['_VOLUMEPIN']._serialized_end=1301
-  _globals['_NODEVERDICT']._serialized_start=1303
-  _globals['_NODEVERDICT']._serialized_end=1360
-  _globals['_CRONVERDICT']._serialized_start=1362
-  _globals['_CRONVERDICT']._serialized_end=1438
+  _globals['_LEADERRECORD']._serialized_start=133
+  _globals['_LEADERRECORD']._serialized_end=314
+  _globals['_SCHEDULERRECORD']._serialized_start=317
+  _globals['_SCHEDULERRECORD']._serialized_end=446
+  _globals['_KEYRINGRECORD']._serialized_start=448
+  _globals['_KEYRINGRECORD']._serialized_end=501
+  _globals['_PROJECTRECORD']._serialized_start=504
+  _globals['_PROJECTRECORD']._serialized_end=790
+  _globals['_REVISIONCOUNTER']._serialized_start=792
+  _globals['_REVISIONCOUNTER']._serialized_end=852
+  _globals['_CONTENTRECORD']._serialized_start=854
+  _globals['_CONTENTRECORD']._serialized_end=981
+  _globals['_REQUESTRECORD']._serialized_start=983
+  _globals['_REQUESTRECORD']._serialized_end=1098
+  _globals['_EVENTBATCH']._serialized_start=1100
+  _globals['_EVENTBATCH']._serialized_end=1148
+  _globals['_JOBVERDICT']._serialized_start=1150
+  _globals['_JOBVERDICT']._serialized_end=1243
+  _globals['_VOLUMEPIN']._serialized_start=1245
+  _globals['_VOLUMEPIN']._serialized_end=1345
+  _globals['_ROLLOUTBATCH']._serialized_start=1347
+  _globals['_ROLLOUTBATCH']._serialized_end=1400
+  _globals['_ROLLOUTVERDICT']._serialized_start=1403
+  _globals['_ROLLOUTVERDICT']._serialized_end=1661
+  _globals['_NODEVERDICT']._serialized_start=1663
+  _globals['_NODEVERDICT']._serialized_end=1720
+  _globals['_CRONVERDICT']._serialized_start=1722
+  _globals['_CRONVERDICT']._serialized_end=1798
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ older scheduler must read it after a downgrade by one release.
 """
 
 from collections import abc as _abc
+from dray.api.v1 import cluster_pb2 as _cluster_pb2
 from dray.api.v1 import spec_pb2 as _spec_pb2
 from dray.api.v1 import state_pb2 as _state_pb2
 from google.protobuf import descriptor as _descriptor
@@ -372,6 +373,7 @@ class VolumePin(_message.Message):
     VOLUME_FIELD_NUMBER: _builtins.int
     NODE_ID_FIELD_NUMBER: _builtins.int
     SINCE_UNIX_S_FIELD_NUMBER: _builtins.int
+    IS_MADE_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     """The project."""
     volume: _builtins.str
@@ -380,6 +382,8 @@ class VolumePin(_message.Message):
     """The node."""
     since_unix_s: _builtins.float
     """When it was pinned."""
+    is_made: _builtins.bool
+    """The node has reported it: from then on it is never made again, empty."""
     def __init__(
         self,
         *,
@@ -387,14 +391,99 @@ class VolumePin(_message.Message):
         volume: _builtins.str = ...,
         node_id: _builtins.bytes = ...,
         since_unix_s: _builtins.float = ...,
+        is_made: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "project", b"project", "since_unix_s", b"since_unix_s", "volume", b"volume"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_made", b"is_made", "node_id", b"node_id", "project", b"project", "since_unix_s", b"since_unix_s", "volume", b"volume"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VolumePin: _TypeAlias = VolumePin  # noqa: Y015
+
+@_typing.final
+class RolloutBatch(_message.Message):
+    """Slots that a rollout replaces together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLOTS_FIELD_NUMBER: _builtins.int
+    SETTLED_UNIX_S_FIELD_NUMBER: _builtins.int
+    settled_unix_s: _builtins.float
+    """Since when the new tasks of all of them are well, or given up; 0: not yet."""
+    @_builtins.property
+    def slots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Their numbers, ascending, at most 10,000."""
+
+    def __init__(
+        self,
+        *,
+        slots: _abc.Iterable[_builtins.int] | None = ...,
+        settled_unix_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settled_unix_s", b"settled_unix_s", "slots", b"slots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RolloutBatch: _TypeAlias = RolloutBatch  # noqa: Y015
+
+@_typing.final
+class RolloutVerdict(_message.Message):
+    """How the replacement of a service's tasks by those of a newer revision stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    FROM_REVISION_FIELD_NUMBER: _builtins.int
+    TO_REVISION_FIELD_NUMBER: _builtins.int
+    STARTED_UNIX_S_FIELD_NUMBER: _builtins.int
+    BATCHES_FIELD_NUMBER: _builtins.int
+    FAILED_SLOTS_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    state: _cluster_pb2.RolloutState.ValueType
+    """How far it is."""
+    from_revision: _builtins.int
+    """Revision that is replaced, and put back when it fails."""
+    to_revision: _builtins.int
+    """Revision that replaces it."""
+    started_unix_s: _builtins.float
+    """When it began."""
+    message: _builtins.str
+    """One sentence on how it stands, or why it stopped."""
+    @_builtins.property
+    def service(self) -> _state_pb2.ServiceKey:
+        """The service."""
+
+    @_builtins.property
+    def batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___RolloutBatch]:
+        """Those whose tasks may still fail, by time, at most 1,000; the last one is the newest."""
+
+    @_builtins.property
+    def failed_slots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Slots whose new task failed, ascending, at most 10,000."""
+
+    def __init__(
+        self,
+        *,
+        service: _state_pb2.ServiceKey | None = ...,
+        state: _cluster_pb2.RolloutState.ValueType = ...,
+        from_revision: _builtins.int = ...,
+        to_revision: _builtins.int = ...,
+        started_unix_s: _builtins.float = ...,
+        batches: _abc.Iterable[Global___RolloutBatch] | None = ...,
+        failed_slots: _abc.Iterable[_builtins.int] | None = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "failed_slots", b"failed_slots", "from_revision", b"from_revision", "message", b"message", "service", b"service", "started_unix_s", b"started_unix_s", "state", b"state", "to_revision", b"to_revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RolloutVerdict: _TypeAlias = RolloutVerdict  # noqa: Y015
 
 @_typing.final
 class NodeVerdict(_message.Message):

@@ -30,6 +30,7 @@ def test_a_plan_is_one_line_of_numbers() -> None:
         "stopped": 2,
         "moved": 1,
         "forgotten": 1,
+        "verdicts": 0,
     }
 
 
