@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from dray.addresses import HostPort
-from dray.model import Epoch, StoreRevision, TaskUsage, WitnessEvidence
+from dray.model import Epoch, ServiceKey, SlotKey, StoreRevision, TaskUsage, WitnessEvidence
 from dray.names import NodeId, SchedulerId, TaskId
 from dray.views import (
     CopyOptions,
@@ -27,6 +27,7 @@ from dray.views import (
     LogQuery,
     MembersAnswer,
     Orphan,
+    Rollout,
     RoundStatus,
 )
 from scheduler.reconcile import Observed
@@ -49,11 +50,11 @@ __all__ = [
 
 
 class SnapshotSource(Protocol):
-    """The store as this scheduler's mirror has it."""
+    """The store as this scheduler's mirror has it; `scheduler.store.mirror.Mirror` is one."""
 
     @property
     def snapshot(self) -> Snapshot:
-        """Return the newest view.
+        """The newest view.
 
         Raises:
             Unavailable: Nothing has been read yet.
@@ -61,7 +62,11 @@ class SnapshotSource(Protocol):
         ...
 
     async def wait_changed(self, after: StoreRevision) -> Snapshot:
-        """Return a view of a later revision than `after`, as soon as there is one."""
+        """Return a view of another revision than `after`, as soon as there is one."""
+        ...
+
+    async def wait_revision(self, revision: StoreRevision) -> None:
+        """Wait until the view holds what was committed then. The caller bounds the time."""
         ...
 
 
@@ -96,6 +101,8 @@ class LeaderMemory:
         evidence: What nodes' own probes find of one another.
         orphans: Containers that no assignment explains, by node.
         condition_reasons: One sentence on each node's condition.
+        pending_reasons: Why slots have no task: one sentence each, of the last round.
+        rollouts: How rollouts stand; a service that never had one is absent.
         last_round: Its last round; None: none yet.
     """
 
@@ -104,6 +111,8 @@ class LeaderMemory:
     evidence: tuple[WitnessEvidence, ...] = ()
     orphans: Mapping[NodeId, tuple[Orphan, ...]] = field(default_factory=dict)
     condition_reasons: Mapping[NodeId, str] = field(default_factory=dict)
+    pending_reasons: Mapping[SlotKey, str] = field(default_factory=dict)
+    rollouts: Mapping[ServiceKey, Rollout] = field(default_factory=dict)
     last_round: RoundStatus | None = None
 
 
