@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-__all__ = ["ComponentVersion", "Table", "VersionsView", "View"]
+__all__ = ["ClusterMadeView", "ComponentVersion", "Table", "VersionsView", "View"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,37 @@ class View(Protocol):
     def plain(self) -> object:
         """Return the form for programs: dicts, lists, texts, numbers, booleans and None."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterMadeView:
+    """The cluster that `dray init` made: its id, generation and ranges."""
+
+    cluster_id: str
+    generation: int
+    range_cidr: str
+    vip_range_cidr: str
+    node_prefix_length: int
+
+    def table(self) -> Table:
+        """Return one row."""
+        share = f"/{self.node_prefix_length}"
+        return Table(
+            ("CLUSTER", "GENERATION", "RANGE", "A NODE", "SERVICES"),
+            (
+                (
+                    self.cluster_id,
+                    str(self.generation),
+                    self.range_cidr,
+                    share,
+                    self.vip_range_cidr,
+                ),
+            ),
+        )
+
+    def plain(self) -> object:
+        """Return an object with the fields of this class."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Which scheduler leads? A pure machine, and the driver that carries its effects to the store."""
