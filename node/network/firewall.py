@@ -1,0 +1,94 @@
+"""How do dray's nftables table and the kernel's connection tracking get what they should hold?
+
+The methods block: the daemon calls them in a thread, one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from node.network.commands import CommandFailed, run_tool
+from node.network.observed import table_chains
+from node.network.ruleset import TABLE
+from node.network.tables import Tables
+
+__all__ = ["FLOWS_PER_CALL_MAX", "Firewall"]
+
+FLOWS_PER_CALL_MAX: Final = 500  # addresses whose connections one call of conntrack ends
+
+
+class Firewall:
+    """Writes dray's table; knows what its chains looked like when they were written last."""
+
+    def __init__(self) -> None:
+        """Know of nothing that was written."""
+        self._chains: dict[str, str] = {}
+
+    def exists(self) -> bool:
+        """Return whether there is a table of dray's, whoever wrote it."""
+        return f"table ip {TABLE}\n" in run_tool("nft", "list", "tables", "ip")
+
+    def is_whole(self) -> bool:
+        """Return whether the chains are those that were written last."""
+        if not self._chains or not self.exists():
+            return False
+        found = self._listed()
+        return all(found.get(name) == rules for name, rules in self._chains.items())
+
+    def rebuild(self, tables: Tables) -> None:
+        """Replace the whole table, in one transaction.
+
+        Raises:
+            DrayError: It was not replaced; what was there stands.
+        """
+        run_tool("nft", "-f", "-", text=tables.rebuild_text())
+        tables.written()
+        # Chains that are added for services come and go; those of the skeleton stay.
+        self._chains = {
+            name: rules
+            for name, rules in self._listed().items()
+            if "_" not in name or name == "raw_out"
+        }
+
+    def update(self, tables: Tables) -> None:
+        """Write what changed; a table that is not what it should be is replaced.
+
+        Raises:
+            DrayError: Neither was possible.
+        """
+        change = tables.change_text()
+        if not change:
+            tables.written()
+            return
+        try:
+            run_tool("nft", "-f", "-", text=change)
+        except CommandFailed:
+            self.rebuild(tables)
+        else:
+            tables.written()
+
+    def end_flows(self, addresses: Collection[str]) -> None:
+        """End all connections to these addresses, so that clients notice and connect anew.
+
+        Call it after the table no longer leads to them.
+
+        Raises:
+            DrayError: Not all were ended.
+        """
+        self._forget([f"-D -r {address}" for address in sorted(addresses)])
+
+    def end_datagram_flows(self, ports: Collection[int]) -> None:
+        """Forget who sent datagrams to these ports of the node before anybody served them.
+
+        Without it the kernel goes on delivering them to the node itself while the client sends.
+        """
+        self._forget([f"-D -p udp --orig-port-dst {port}" for port in sorted(ports)])
+
+    def _forget(self, commands: list[str]) -> None:
+        for at in range(0, len(commands), FLOWS_PER_CALL_MAX):
+            lines = commands[at : at + FLOWS_PER_CALL_MAX]
+            run_tool("conntrack", "-R", "/dev/stdin", text="\n".join(lines) + "\n")
+
+    def _listed(self) -> dict[str, str]:
+        return table_chains(run_tool("nft", "-s", "-t", "list", "table", "ip", TABLE))

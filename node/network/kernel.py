@@ -1,0 +1,111 @@
+"""How are interfaces, routes and kernel settings read and changed?
+
+The functions block: the daemon calls them in a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from dray.errors import DrayError
+from node.network.commands import CommandFailed, run_tool
+from node.network.observed import Observed, parse_links, parse_routes
+from node.network.plan import SYSCTLS, Step, StepKind
+from node.network.ruleset import BRIDGE
+
+__all__ = ["carry_out", "let_reach_themselves", "observe"]
+
+_SYSCTL_FOLDER: Final = Path("/proc/sys")
+_BRIDGE_FILTER: Final = "net.bridge.bridge-nf-call-iptables"
+FORWARD_CHAINS: Final = ("DOCKER-USER", "FORWARD")
+_IPTABLES: Final = ("iptables", "-w", "5")  # waits that long for its lock, seconds
+
+
+def observe() -> Observed:
+    """Read what the kernel knows; what the engine and the table are is left at its default.
+
+    Raises:
+        DrayError: A tool is missing or failed.
+    """
+    chain, rules = _forward_rules()
+    return Observed(
+        links=parse_links(run_tool("ip", "-j", "-d", "address", "show")),
+        routes=parse_routes(run_tool("ip", "-j", "-4", "route", "show", "table", "main")),
+        sysctls=dict(_sysctls((*SYSCTLS, _BRIDGE_FILTER))),
+        forward_chain=chain,
+        forward_rules=rules,
+    )
+
+
+def carry_out(steps: Sequence[Step], observed: Observed) -> None:
+    """Carry out the kernel's part of a plan, in its order.
+
+    Raises:
+        DrayError: A step failed. Those before it stay; others were tried all the same.
+    """
+    problems: list[DrayError] = []
+    for kind in (StepKind.MODULE, StepKind.IP, StepKind.SYSCTL, StepKind.FORWARD_RULE):
+        commands = [step.command for step in steps if step.kind is kind]
+        try:
+            if commands:
+                _carry_out_kind(kind, commands, observed.forward_chain)
+        except DrayError as error:
+            problems.append(error)
+    if problems:
+        raise problems[0]
+
+
+def let_reach_themselves() -> None:
+    """Let the bridge give a container's packets back to it, as when its VIP leads to itself."""
+    for port in Path(f"/sys/class/net/{BRIDGE}/brif").glob("*/hairpin_mode"):
+        with contextlib.suppress(OSError):  # a container that ends takes its port along
+            if port.read_text().strip() != "1":
+                port.write_text("1")
+
+
+def _carry_out_kind(kind: StepKind, commands: list[str], chain: str) -> None:
+    if kind is StepKind.MODULE:
+        for module in commands:
+            run_tool("modprobe", module)
+    elif kind is StepKind.IP:
+        # One that fails, such as an interface that has gone meanwhile, does not stop the others.
+        run_tool("ip", "-force", "-batch", "-", text="\n".join(commands) + "\n")
+    elif kind is StepKind.SYSCTL:
+        for command in commands:
+            _set_sysctl(*command.split("=", 1))
+    elif kind is StepKind.FORWARD_RULE:
+        for rule in commands:
+            run_tool(*_IPTABLES, "-I", chain, *rule.split())
+
+
+def _sysctls(names: Iterable[str]) -> Iterable[tuple[str, str]]:
+    for name in names:
+        with contextlib.suppress(OSError):
+            yield name, _sysctl_path(name).read_text().strip()
+
+
+def _sysctl_path(name: str) -> Path:
+    return _SYSCTL_FOLDER / name.replace(".", "/")
+
+
+def _set_sysctl(name: str, value: str) -> None:
+    try:
+        _sysctl_path(name).write_text(value)
+    except OSError as error:
+        raise CommandFailed(f"kernel setting {name}: {error.strerror}") from error
+
+
+def _forward_rules() -> tuple[str, tuple[str, ...]]:
+    """Return the chain in which rules for forwarded packets belong, and what it holds."""
+    for chain in FORWARD_CHAINS[:-1]:
+        with contextlib.suppress(CommandFailed):
+            return chain, _rules(chain)
+    return FORWARD_CHAINS[-1], _rules(FORWARD_CHAINS[-1])
+
+
+def _rules(chain: str) -> tuple[str, ...]:
+    printed = run_tool(*_IPTABLES, "-S", chain).splitlines()
+    return tuple(line.strip() for line in printed if line.startswith("-A "))

@@ -1,0 +1,503 @@
+"""How does this machine become part of the cluster's network, and stay so?
+
+`MachineNetwork` is the node's `NodeNetwork`. It decides nothing by itself: addresses come from
+`ipam`, repairs from `plan`, the table from `Balancer`; here they are put in order, carried out in
+threads, and what goes wrong becomes a fault. Two loops belong to it: `follow` keeps the table in
+step with gossip, `keep` repairs the machine's network when something changed it, and every
+`REPAIR_PERIOD_S` in any case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
+
+from dray.clock import Clock
+from dray.errors import DrayError, FailedPrecondition, Unavailable
+from dray.log import Logger
+from dray.model import (
+    FactView,
+    Fault,
+    FaultKind,
+    NetworkMode,
+    ProjectParts,
+    PublishedPort,
+    PublishMode,
+    TaskAssignment,
+    TaskTemplate,
+)
+from dray.names import TaskId
+from node.agent.files import make_folder, read_file, write_file
+from node.network import kernel
+from node.network.attachments import (
+    AttachedTask,
+    Attachments,
+    adopted,
+    pack,
+    released,
+    unpack,
+)
+from node.network.balance import PROTOCOLS, HeldPort
+from node.network.balancer import Balancer
+from node.network.changes import NetworkChanges
+from node.network.claims import Claim, Claims
+from node.network.commands import CommandFailed
+from node.network.engine import EngineNetworks
+from node.network.firewall import Firewall
+from node.network.ipam import NoAddress, allocate
+from node.network.isolation import local_task
+from node.network.observed import Observed
+from node.network.plan import (
+    DOCKER_NETWORK,
+    Plan,
+    StepKind,
+    docker_network,
+    plan,
+)
+from node.ports import Attached, AttachRefused, NetworkConfig
+from node.runtime.base import ContainerNetwork
+
+__all__ = ["HANDOVER_S", "REPAIR_PERIOD_S", "MachineNetwork", "ResolvConf", "ViewSource"]
+
+REPAIR_PERIOD_S: Final = 30.0
+REPAIR_PAUSE_S: Final = 1.0  # at least between two repairs, however much changes
+HANDOVER_S: Final = 5.0  # how long the table of an earlier daemon serves before it is replaced
+PASSES_MAX: Final = 4  # of observing and repairing: a later one sees what an earlier one made
+THREADS: Final = 2  # one repairs, the other writes the table
+FAULTS_MAX: Final = 32  # sentences that are reported at once
+
+ResolvConf = Callable[[TaskAssignment, TaskTemplate, str], str]
+"""Content of a task's /etc/resolv.conf; the last argument is its resolver's address."""
+
+_T = TypeVar("_T")
+
+
+class ViewSource(Protocol):
+    """Where views of gossip come from; `node.ports.Discovery` is one."""
+
+    async def wait_view(self, after_sequence: int) -> FactView:
+        """Return a view with a higher sequence, once there is one."""
+        ...
+
+
+class MachineNetwork:
+    """The machine's part of the cluster's network; see `node.ports.NodeNetwork`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        engine: EngineNetworks,
+        *,
+        clock: Clock,
+        log: Logger,
+        resolv_conf: ResolvConf | None = None,
+    ) -> None:
+        """Refer to the machine; nothing is read or changed yet.
+
+        Args:
+            folder: Where addresses and the containers' resolv.conf files are kept.
+            engine: The Docker Engine's networks.
+            clock: For rests of addresses, faults and the loops.
+            log: Gets a line for every repair.
+            resolv_conf: Makes the containers' resolv.conf; None: Docker's own is used.
+        """
+        self._folder = folder
+        self._engine = engine
+        self._clock = clock
+        self._log = log
+        self._resolv_conf = resolv_conf
+        self._firewall = Firewall()
+        self._claims = Claims()
+        self._config: NetworkConfig | None = None
+        self._attachments: Attachments | None = None
+        self._balancer: Balancer | None = None
+        self._handover_until_s = 0.0
+        self._faults: dict[str, Fault] = {}
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="network")
+        self._repairing = asyncio.Lock()
+        self._writing = asyncio.Lock()
+        self._is_closed = False
+
+    # ---- the machine -----------------------------------------------------------------------------
+
+    async def ensure(self, config: NetworkConfig) -> None:
+        """Make and repair what the machine needs; see `NodeNetwork.ensure`."""
+        async with self._repairing:
+            await self._take_over(config)
+            try:
+                await self._repair(config)
+            except DrayError as error:
+                self._set_faults("repair", (str(error),))
+                raise
+            self._set_faults("repair", ())
+
+    async def diagnose(self) -> Plan:
+        """Return what is wrong with the machine's network now, repairing nothing.
+
+        Raises:
+            FailedPrecondition: The node has not been told of its network yet.
+            DrayError: The machine cannot be looked at: a tool is missing …
+        """
+        if self._config is None:
+            raise FailedPrecondition(
+                "the node does not know its network yet", hint="it learns it from the leader"
+            )
+        return plan(self._config, await self._observe())
+
+    async def keep(self) -> None:
+        """Repair whenever the machine's network changes, and from time to time; runs for ever."""
+        with NetworkChanges() as changes:
+            while True:
+                await changes.wait(self._next_look_s())
+                if self._config is not None:
+                    await self._look(self._config)
+                await self._clock.sleep(REPAIR_PAUSE_S)
+
+    def _next_look_s(self) -> float:
+        handover_s = self._handover_until_s - self._clock.monotonic_s()
+        return handover_s if 0 < handover_s < REPAIR_PERIOD_S else REPAIR_PERIOD_S
+
+    async def _look(self, config: NetworkConfig) -> None:
+        """Repair; a failure is a fault, and the next look tries again."""
+        with contextlib.suppress(DrayError):
+            await self.ensure(config)
+        with contextlib.suppress(DrayError):
+            await self._write(Balancer.try_ports_again)
+
+    async def _take_over(self, config: NetworkConfig) -> None:
+        """Adopt a configuration; the table follows with the repair."""
+        if self._attachments is None or self._attachments.pool.subnet != config.subnet:
+            self._attachments = await self._in_thread(self._read_attachments, config.subnet)
+            self._balancer = None
+        if self._balancer is None:
+            self._balancer = Balancer(config, self._firewall, self._claims)
+            for task_id, task in self._attachments.tasks.items():
+                self._balancer.set_task(task_id, task)
+                self._claim_again(task)
+            if await self._in_thread(self._firewall.exists):
+                self._handover_until_s = self._clock.monotonic_s() + HANDOVER_S
+        elif config != self._config:
+            balancer = self._balancer
+            async with self._writing:
+                await self._in_thread(balancer.configure, config)
+        self._config = config
+
+    async def _repair(self, config: NetworkConfig) -> None:
+        for _ in range(PASSES_MAX):
+            observed = await self._observe()
+            found = plan(config, observed)
+            if found.blocked:
+                raise FailedPrecondition("; ".join(found.blocked))
+            if not found.steps:
+                break
+            for step in found.steps[:FAULTS_MAX]:
+                self._log.info("network is repaired", reason=step.problem)
+            await self._carry_out(config, found, observed)
+        else:
+            raise CommandFailed(f"{found.steps[0].problem}, and repairing it did not help")
+        if found.waiting:
+            raise Unavailable("; ".join(found.waiting))
+        await self._write_after_repair()
+
+    async def _carry_out(self, config: NetworkConfig, found: Plan, observed: Observed) -> None:
+        for step in found.steps:
+            if step.kind is StepKind.REMOVE_DOCKER_NETWORK:
+                await self._engine.remove()
+            elif step.kind is StepKind.DOCKER_NETWORK:
+                await self._engine.create(docker_network(config, int(step.command)))
+        await self._in_thread(kernel.carry_out, found.steps, observed)
+        if any(step.kind is StepKind.TABLE for step in found.steps):
+            async with self._writing:
+                await self._in_thread(self._required().rebuild)
+
+    async def _write_after_repair(self) -> None:
+        """Write changes of the configuration; replace an earlier daemon's table in the end."""
+        if self._is_serving_old_table():
+            return
+        await self._write(lambda _: None)
+
+    async def _observe(self) -> Observed:
+        observed = await self._in_thread(kernel.observe)
+        is_whole = self._balancer is None or await self._in_thread(self._balancer.is_whole)
+        try:
+            network = await self._engine.find()
+        except DrayError:
+            return replace(observed, is_engine_there=False, is_table_whole=is_whole)
+        return replace(observed, docker_network=network, is_table_whole=is_whole)
+
+    # ---- tasks -----------------------------------------------------------------------------------
+
+    async def attach(
+        self,
+        task: TaskAssignment,
+        template: TaskTemplate,
+        parts: ProjectParts,
+        ports: tuple[PublishedPort, ...] = (),
+    ) -> Attached | AttachRefused:
+        """Take addresses for a task; see `NodeNetwork.attach`."""
+        if template.network_mode is not NetworkMode.CLUSTER:
+            return _shared_stack(template)
+        if self._attachments is None or self._config is None:
+            return AttachRefused("the node's network is not ready yet", retryable=True)
+        wanted = {each.ipv4_address for each in template.networks if each.ipv4_address}
+        if len(wanted) > 1:
+            return AttachRefused(
+                f"a container has one address, and the file names {', '.join(sorted(wanted))}: "
+                "leave ipv4_address out"
+            )
+        outcome = allocate(
+            self._attachments.pool, task.task_id, self._clock.unix_s(), next(iter(wanted), "")
+        )
+        if isinstance(outcome, NoAddress):
+            return AttachRefused(outcome.message, retryable=outcome.retryable)
+        held = self._host_ports(task, ports)
+        if isinstance(held, AttachRefused):
+            return held
+        known = AttachedTask(
+            task.slot.service_key, local_task(outcome.address, template, parts), held
+        )
+        tasks = {**self._attachments.tasks, task.task_id: known}
+        self._attachments = Attachments(outcome.pool, tasks)
+        try:
+            await self._save()
+            await self._write(lambda balancer: balancer.set_task(task.task_id, known))
+            resolv_conf = await self._write_resolv_conf(task, template)
+        except DrayError:
+            await self.release(task.task_id)
+            raise
+        filtered = known.filtered
+        network = ContainerNetwork(
+            DOCKER_NETWORK,
+            ipv4_address=filtered.address,
+            mac_address=filtered.mac_address,
+            resolv_conf=resolv_conf,
+        )
+        return Attached(network, filtered.address)
+
+    async def adopt(self, task_id: TaskId, address: str, address6: str) -> None:
+        """Take the addresses that a running container holds; see `NodeNetwork.adopt`."""
+        if self._attachments is None or not address:
+            return
+        before = self._attachments
+        self._attachments = adopted(before, task_id, address)
+        if self._attachments is before:
+            return
+        changed = self._attachments.tasks
+        for other in {**before.tasks, **changed}:
+            if before.tasks.get(other) != changed.get(other):
+                await self._set_task(other, changed.get(other))
+        await self._save()
+
+    async def release(self, task_id: TaskId) -> None:
+        """Give a task's addresses back; see `NodeNetwork.release`."""
+        if self._attachments is None or task_id not in self._attachments.pool.held:
+            return
+        task = self._attachments.tasks.get(task_id)
+        self._attachments = released(self._attachments, task_id, self._clock.unix_s())
+        if task is not None and task.ports:
+            self._keep_claims_of_tasks(task)
+        with contextlib.suppress(FileNotFoundError):
+            self._resolv_conf_path(task_id).unlink()
+        await self._set_task(task_id, None)
+        await self._save()
+
+    def problems(self) -> tuple[Fault, ...]:
+        """Return what is wrong with the machine's network now."""
+        return tuple(self._faults.values())[:FAULTS_MAX]
+
+    def _host_ports(
+        self, task: TaskAssignment, ports: tuple[PublishedPort, ...]
+    ) -> tuple[HeldPort, ...] | AttachRefused:
+        """Claim a task's ports in host mode; it keeps those that it has."""
+        assert self._attachments is not None
+        known = self._attachments.tasks.get(task.task_id)
+        if known is not None and known.ports:
+            return known.ports
+        owner = _host_owner(task.slot.service_key.project, task.slot.service_key.service)
+        held: list[HeldPort] = []
+        for port in ports:
+            if port.mode is not PublishMode.HOST:
+                continue
+            taken = self._claim_host_port(port, owner)
+            if isinstance(taken, AttachRefused):
+                self._keep_claims(owner)
+                return taken
+            held.append(taken)
+        return tuple(held)
+
+    def _claim_host_port(self, port: PublishedPort, owner: str) -> HeldPort | AttachRefused:
+        protocol = PROTOCOLS.get(port.protocol)
+        if protocol is None or ":" in port.host_ip:
+            what = f"{port.protocol.name} ports" if protocol is None else "IPv6 addresses"
+            return AttachRefused(f"{what} cannot be published: port {port.target} of the service")
+        if port.published and not port.published_end:
+            problem = self._claims.take(Claim(protocol, port.host_ip, port.published), owner)
+            number: int | None = None if problem else port.published
+        else:
+            numbers = range(port.published, port.published_end + 1) if port.published else ()
+            number = self._claims.take_one_of(protocol, port.host_ip, numbers, owner)
+            problem = f"no port of {port.published}-{port.published_end}/{protocol} is free"
+        if number is None:
+            return AttachRefused(f"{problem}: publish another one, or free it", retryable=True)
+        return HeldPort(protocol, port.host_ip, number, port.target)
+
+    def _claim_again(self, task: AttachedTask) -> None:
+        """Claim a running task's ports after a start; one that is taken now stays published."""
+        owner = _host_owner(task.service.project, task.service.service)
+        for port in task.ports:
+            self._claims.take(Claim(port.protocol, port.host_ip, port.number), owner)
+
+    def _keep_claims_of_tasks(self, task: AttachedTask) -> None:
+        self._keep_claims(_host_owner(task.service.project, task.service.service))
+
+    def _keep_claims(self, owner: str) -> None:
+        """Give back the ports of a service that none of its tasks holds any more."""
+        assert self._attachments is not None
+        self._claims.keep_only(
+            owner,
+            [
+                Claim(port.protocol, port.host_ip, port.number)
+                for task in self._attachments.tasks.values()
+                if _host_owner(task.service.project, task.service.service) == owner
+                for port in task.ports
+            ],
+        )
+
+    def _resolv_conf_path(self, task_id: TaskId) -> Path:
+        return self._folder / "resolv" / task_id
+
+    async def _write_resolv_conf(self, task: TaskAssignment, template: TaskTemplate) -> str:
+        if self._resolv_conf is None:
+            return ""
+        path = self._resolv_conf_path(task.task_id)
+        content = self._resolv_conf(task, template, self._required().gateway).encode()
+
+        def write() -> None:
+            make_folder(path.parent, 0o755)
+            write_file(path, content, 0o644)  # whoever runs in the container reads it
+
+        await self._in_thread(write)
+        return str(path)
+
+    # ---- the table -------------------------------------------------------------------------------
+
+    async def follow(self, discovery: ViewSource) -> None:
+        """Keep the table in step with gossip; runs for ever.
+
+        Raises:
+            DrayError: The table could not be written; start it again.
+        """
+        sequence = -1
+        while True:
+            view = await discovery.wait_view(sequence)
+            sequence = view.sequence
+            balancer = self._balancer
+            if balancer is None:
+                await self._clock.sleep(REPAIR_PAUSE_S)
+                sequence = -1
+                continue
+            if self._is_serving_old_table():
+                async with self._writing:
+                    await self._in_thread(balancer.set_view, view)
+            else:
+                await self._write(partial(Balancer.set_view, view=view))
+
+    async def _set_task(self, task_id: TaskId, task: AttachedTask | None) -> None:
+        balancer = self._required()
+        if self._is_serving_old_table():
+            async with self._writing:
+                await self._in_thread(balancer.set_task, task_id, task)
+        else:
+            await self._write(lambda found: found.set_task(task_id, task))
+
+    async def _write(self, change: Callable[[Balancer], None]) -> None:
+        """Change what the table should hold, and write it.
+
+        Raises:
+            DrayError: It was not written; the change is kept for the next time.
+        """
+        balancer = self._required()
+
+        def write() -> None:
+            change(balancer)
+            balancer.write()
+
+        async with self._writing:
+            try:
+                await self._in_thread(write)
+            except DrayError as error:
+                self._set_faults("table", (str(error),))
+                raise
+        self._set_faults("table", balancer.problems())
+
+    def _is_serving_old_table(self) -> bool:
+        """Return whether an earlier daemon's table still serves while this one learns."""
+        is_young = self._clock.monotonic_s() < self._handover_until_s
+        return is_young and not self._required().is_handed_over
+
+    def _required(self) -> Balancer:
+        if self._balancer is None:
+            raise FailedPrecondition("the node's network is not ready yet", retryable=True)
+        return self._balancer
+
+    # ---- files, threads and faults ---------------------------------------------------------------
+
+    def _read_attachments(self, subnet: str) -> Attachments:
+        make_folder(self._folder)
+        return unpack(read_file(self._folder / "addresses.json"), subnet)
+
+    async def _save(self) -> None:
+        assert self._attachments is not None
+        data = pack(self._attachments)
+        async with self._writing:
+            await self._in_thread(write_file, self._folder / "addresses.json", data)
+
+    async def _in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
+        if self._is_closed:
+            raise Unavailable("the node's network is closed", retryable=False)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, lambda: function(*arguments))
+
+    def _set_faults(self, kind: str, messages: tuple[str, ...]) -> None:
+        """Replace the faults of one kind; those that were there keep their time."""
+        wanted = {f"{kind} {message}": message for message in messages}
+        for key in [key for key in self._faults if key.startswith(f"{kind} ")]:
+            if key not in wanted:
+                del self._faults[key]
+        for key, message in wanted.items():
+            if key not in self._faults:
+                since_s = self._clock.unix_s()
+                self._faults[key] = Fault(FaultKind.NETWORK_BROKEN, since_s, message)
+                self._log.warning("network has a fault", reason=message)
+
+    async def close(self) -> None:
+        """Let go of the machine. Containers, tunnels and the table stay as they are."""
+        self._is_closed = True
+        self._claims.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        await self._engine.close()
+
+
+def _host_owner(project: str, service: str) -> str:
+    return f"{project}/{service} (host mode)"
+
+
+def _shared_stack(template: TaskTemplate) -> Attached | AttachRefused:
+    """Return how a container without a stack in the cluster's network is attached."""
+    mode = template.network_mode
+    if mode is NetworkMode.HOST:
+        return Attached(ContainerNetwork("host"))
+    if mode is NetworkMode.NONE:
+        return Attached(ContainerNetwork("none"))
+    if mode is NetworkMode.CONTAINER:
+        return Attached(ContainerNetwork(f"container:{template.network_mode_target}"))
+    return AttachRefused(
+        f"network_mode service:{template.network_mode_target}: the container that lends its "
+        "network is not known to the network; the agent names it"
+    )

@@ -1,0 +1,201 @@
+"""What does the machine's network look like? Values, read from what the tools print."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, TypeAlias, cast
+
+from dray.errors import PeerMisbehaved
+
+__all__ = [
+    "DockerNetwork",
+    "Link",
+    "Observed",
+    "Route",
+    "parse_links",
+    "parse_routes",
+    "table_chains",
+]
+
+_Json: TypeAlias = "Mapping[str, object]"
+_CHAIN: Final = re.compile(r"^\tchain (\S+) \{\n(.*?)^\t\}", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An interface.
+
+    Attributes:
+        name: Its name.
+        kind: "bridge", "vxlan", "veth" …; empty for hardware.
+        mtu: Largest packet, bytes.
+        is_up: Whether it was switched on.
+        addresses: IPv4 addresses with prefix length.
+        details: What its kind says of itself, by name, as text.
+    """
+
+    name: str
+    kind: str = ""
+    mtu: int = 1500
+    is_up: bool = True
+    addresses: tuple[str, ...] = ()
+    details: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An IPv4 route of the main table.
+
+    Attributes:
+        destination: CIDR; "default" for the default route.
+        device: Interface; empty for one without.
+        kind: "unicast", "unreachable" …
+        gateway: Router; empty: on the link.
+        source: Address that packets of the machine itself get; empty: none is said.
+        tunnel_peer: Address that it encapsulates for; empty: it does not.
+        tunnel_id: Identifier in the encapsulation.
+        metric: Lower ones win.
+    """
+
+    destination: str
+    device: str = ""
+    kind: str = "unicast"
+    gateway: str = ""
+    source: str = ""
+    tunnel_peer: str = ""
+    tunnel_id: int = 0
+    metric: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DockerNetwork:
+    """dray's network as the engine knows it.
+
+    Attributes:
+        subnet: CIDR.
+        gateway: The bridge's address.
+        bridge: Name of its interface.
+        mtu: Largest packet of its containers.
+        masquerades: Whether Docker hides its containers behind the machine's address.
+        containers: Names of those that are attached and run.
+    """
+
+    subnet: str
+    gateway: str
+    bridge: str
+    mtu: int
+    masquerades: bool
+    containers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything that the plan looks at, read at one moment.
+
+    Attributes:
+        links: Interfaces by name.
+        routes: Routes of the main table.
+        sysctls: Kernel settings that were asked for, by name; one that does not exist is absent.
+        forward_chain: Chain of iptables in which rules for forwarded packets belong:
+            "DOCKER-USER", or "FORWARD" without Docker's.
+        forward_rules: Its rules, as `iptables -S` prints them.
+        is_engine_there: Whether the Docker Engine answers.
+        docker_network: dray's network there; None: it does not exist or is not known.
+        is_table_whole: Whether dray's nftables table is what was written last.
+    """
+
+    links: Mapping[str, Link]
+    routes: tuple[Route, ...]
+    sysctls: Mapping[str, str]
+    forward_chain: str = "DOCKER-USER"
+    forward_rules: tuple[str, ...] = ()
+    is_engine_there: bool = True
+    docker_network: DockerNetwork | None = None
+    is_table_whole: bool = True
+
+
+def parse_links(text: str) -> dict[str, Link]:
+    """Return the interfaces that `ip -j -d address show` printed, by name.
+
+    Raises:
+        PeerMisbehaved: It printed something else.
+    """
+    links = (_link(item) for item in _items(text, "ip address"))
+    return {link.name: link for link in links}
+
+
+def _link(item: _Json) -> Link:
+    info = cast("_Json", item.get("linkinfo") or {})
+    details = cast("_Json", info.get("info_data") or {})
+    addresses = cast("list[_Json]", item.get("addr_info") or [])
+    return Link(
+        name=str(item.get("ifname", "")).partition("@")[0],
+        kind=str(info.get("info_kind", "")),
+        mtu=int(str(item.get("mtu", 0))),
+        is_up="UP" in cast("list[str]", item.get("flags") or []),
+        addresses=tuple(
+            f"{each['local']}/{each['prefixlen']}"
+            for each in addresses
+            if each.get("family") == "inet"
+        ),
+        details={name: str(value).lower() for name, value in details.items()},
+    )
+
+
+def parse_routes(text: str) -> tuple[Route, ...]:
+    """Return the routes that `ip -j -4 route show` printed.
+
+    Raises:
+        PeerMisbehaved: It printed something else.
+    """
+    return tuple(_route(item) for item in _items(text, "ip route"))
+
+
+def _route(item: _Json) -> Route:
+    return Route(
+        destination=str(item.get("dst", "")),
+        device=str(item.get("dev", "")),
+        kind=str(item.get("type", "unicast")),
+        gateway=str(item.get("gateway", "")),
+        source=str(item.get("prefsrc", "")),
+        tunnel_peer=str(item.get("encap dst", "")),
+        tunnel_id=int(str(item.get("id", 0))),
+        metric=int(str(item.get("metric", 0))),
+    )
+
+
+def _items(text: str, command: str) -> list[_Json]:
+    try:
+        found = json.loads(text or "[]", object_pairs_hook=_pairs)
+    except ValueError as error:
+        raise PeerMisbehaved(f"{command} printed no JSON: {error}") from error
+    if not isinstance(found, list):
+        raise PeerMisbehaved(f"{command} printed no list")
+    return [item for item in found if isinstance(item, dict)]
+
+
+def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return an object in which the second "dst" of a route is told from the first.
+
+    iproute2 writes the tunnel's end under the key that the destination has already.
+    """
+    result: dict[str, object] = {}
+    for name, value in pairs:
+        result[f"encap {name}" if name in result else name] = value
+    return result
+
+
+def table_chains(listing: str) -> dict[str, str]:
+    """Return the rules of every chain of a table that `nft -s list table` printed, by name."""
+    return {match[1]: match[2] for match in _CHAIN.finditer(listing)}
+
+
+def covers(address: str, links: Mapping[str, Link]) -> Iterator[Link]:
+    """Yield the interfaces that have an address."""
+    for link in links.values():
+        if any(each.partition("/")[0] == address for each in link.addresses):
+            yield link

@@ -1,0 +1,350 @@
+"""What has to be done to the machine's network so that containers reach each other?
+
+`plan` compares what should be with what was observed and returns steps, each with the sentence that
+says what is wrong: the node carries them out, and `dray node doctor` shows them. Nothing is done
+that is right already, so planning after repairing returns nothing. What only a person can repair is
+in `blocked`, and then nothing is touched.
+
+Between nodes: one VXLAN device in GPE form whose packets are steered by routes that carry the
+encapsulation, one for each peer; no neighbours, no forwarding table.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from node.network.observed import DockerNetwork, Link, Observed, Route, covers
+from node.network.ranges import MachineRoute, range_conflicts
+from node.network.ruleset import BRIDGE, TUNNEL, TUNNEL_PORT, Layout
+from node.ports import NetworkConfig
+
+__all__ = [
+    "DOCKER_NETWORK",
+    "ENCAPSULATION_BYTES",
+    "SYSCTLS",
+    "TUNNEL_ID",
+    "Plan",
+    "Step",
+    "StepKind",
+    "docker_network",
+    "layout",
+    "plan",
+]
+
+DOCKER_NETWORK: Final = "dray"
+TUNNEL_ID: Final = 7_777
+ENCAPSULATION_BYTES: Final = 36  # IPv4 20, UDP 8, VXLAN GPE 8
+MTU_MIN: Final = 1_280  # below it nothing is sure to work any more
+_GUARD_METRIC: Final = 9_999  # of the route that catches what no node's route does
+
+SYSCTLS: Final = {
+    "net.ipv4.ip_forward": "1",
+    # A container that talks to its neighbour's VIP is not told of a shorter way.
+    f"net.ipv4.conf.{BRIDGE}.send_redirects": "0",
+    # Published ports answer on 127.0.0.1 too; the table keeps containers from the loopback.
+    f"net.ipv4.conf.{BRIDGE}.route_localnet": "1",
+    f"net.ipv4.conf.{TUNNEL}.route_localnet": "1",
+}
+_FILTERED_BRIDGE: Final = "net.bridge.bridge-nf-call-iptables"  # there when br_netfilter is
+
+
+class StepKind(enum.Enum):
+    """What carries a step out, in the order in which steps are carried out."""
+
+    MODULE = 1
+    """`command` is a kernel module to load."""
+    REMOVE_DOCKER_NETWORK = 2
+    DOCKER_NETWORK = 3
+    IP = 4
+    """`command` is a line for `ip -batch`."""
+    SYSCTL = 5
+    """`command` is "name=value"."""
+    FORWARD_RULE = 6
+    """`command` is a rule for the top of `Observed.forward_chain`."""
+    TABLE = 7
+    """Write dray's nftables table anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do.
+
+    Attributes:
+        kind: What carries it out.
+        command: Its argument; see `StepKind`.
+        problem: What is wrong, one sentence for people.
+    """
+
+    kind: StepKind
+    command: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do, in order, and what is in the way.
+
+    Attributes:
+        steps: What the node does by itself. Empty when all is right.
+        blocked: What a person has to do first, a sentence each; then `steps` is empty.
+        waiting: What cannot be done at the moment, such as while Docker is away.
+    """
+
+    steps: tuple[Step, ...] = ()
+    blocked: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+
+
+def layout(config: NetworkConfig) -> Layout:
+    """Return the addresses that the nftables table is built around."""
+    return Layout(config.subnet, config.range_cidr, config.vip_range_cidr)
+
+
+def docker_network(config: NetworkConfig, mtu: int) -> DockerNetwork:
+    """Return the network that the engine should know."""
+    return DockerNetwork(config.subnet, layout(config).gateway, BRIDGE, mtu, masquerades=False)
+
+
+def plan(config: NetworkConfig, observed: Observed) -> Plan:
+    """Return what to do. Pure: the same observation gives the same plan.
+
+    While the engine's network is missing only what does not depend on it is planned; observe and
+    plan again after the steps were carried out.
+    """
+    blocked = tuple(_blocked(config, observed))
+    if blocked:
+        return Plan(blocked=blocked)
+    mtu = _container_mtu(config, observed)
+    steps = list(_modules(observed))
+    waiting: tuple[str, ...] = ()
+    if BRIDGE not in observed.links or _network_differs(config, observed, mtu):
+        if observed.is_engine_there:
+            return Plan((*steps, *_docker(config, observed, mtu)))
+        waiting = ("the Docker Engine does not answer, and the containers' bridge is not there",)
+    else:
+        steps += _bridge(config, observed)
+    steps += _tunnel(observed, mtu)
+    steps += _routes(config, observed, has_bridge=not waiting)
+    steps += _sysctls(observed)
+    steps += _forward_rules(observed)
+    if not observed.is_table_whole:
+        steps.append(Step(StepKind.TABLE, "", "the filter and balancing rules are not there"))
+    return Plan(tuple(steps), waiting=waiting)
+
+
+def _blocked(config: NetworkConfig, observed: Observed) -> Iterator[str]:
+    if ipaddress.ip_address(config.address).version != 4:
+        yield (
+            f"the advertised address {config.address} is IPv6, and tunnels between nodes need "
+            "IPv4: start the node with an IPv4 address (--advertise)"
+        )
+    elif not list(covers(config.address, observed.links)):
+        yield (
+            f"no interface of this machine has the advertised address {config.address}: "
+            "start the node with one that it has (--advertise)"
+        )
+    routes = [
+        MachineRoute(route.destination, route.device, not route.gateway)
+        for route in observed.routes
+        if route.kind == "unicast"
+    ]
+    yield from range_conflicts(
+        (config.range_cidr, config.vip_range_cidr),
+        routes,
+        own_devices=frozenset({BRIDGE, TUNNEL}),
+        peers=(config.address, *(peer.address for peer in config.peers)),
+    )
+    yield from _bridge_taken(config, observed)
+
+
+def _bridge_taken(config: NetworkConfig, observed: Observed) -> Iterator[str]:
+    found = observed.docker_network
+    if found is not None and found.containers and found.subnet != config.subnet:
+        names = ", ".join(found.containers[:3])
+        yield (
+            f"the Docker network {DOCKER_NETWORK} has the subnet {found.subnet}, this node's is "
+            f"{config.subnet}, and containers are attached to it ({names}): remove them"
+        )
+    bridge = observed.links.get(BRIDGE)
+    if bridge is not None and bridge.kind != "bridge":
+        yield f"interface {BRIDGE} is a {bridge.kind or 'device'} of somebody else's: rename it"
+
+
+def _container_mtu(config: NetworkConfig, observed: Observed) -> int:
+    underlay = next(covers(config.address, observed.links), None)
+    return max(MTU_MIN, (underlay.mtu if underlay else 1_500) - ENCAPSULATION_BYTES)
+
+
+def _modules(observed: Observed) -> Iterator[Step]:
+    if _FILTERED_BRIDGE not in observed.sysctls:
+        yield Step(
+            StepKind.MODULE,
+            "br_netfilter",
+            "the kernel does not filter what passes between containers of this node "
+            "(module br_netfilter)",
+        )
+
+
+def _network_differs(config: NetworkConfig, observed: Observed, mtu: int) -> bool:
+    found = observed.docker_network
+    if not observed.is_engine_there:
+        return False
+    if found is None:
+        return True
+    wanted = docker_network(config, mtu)
+    # A network in use keeps its MTU: containers would have to be made anew.
+    is_same_mtu = found.mtu == mtu or bool(found.containers)
+    return not is_same_mtu or (found.subnet, found.gateway, found.bridge, found.masquerades) != (
+        wanted.subnet,
+        wanted.gateway,
+        wanted.bridge,
+        wanted.masquerades,
+    )
+
+
+def _docker(config: NetworkConfig, observed: Observed, mtu: int) -> Iterator[Step]:
+    if observed.docker_network is not None and _network_differs(config, observed, mtu):
+        yield Step(
+            StepKind.REMOVE_DOCKER_NETWORK,
+            DOCKER_NETWORK,
+            f"the Docker network {DOCKER_NETWORK} was made with other options",
+        )
+    elif observed.docker_network is not None:
+        # The engine believes in a bridge that somebody has removed: give it another one.
+        yield Step(StepKind.IP, f"link add {BRIDGE} type bridge", f"the bridge {BRIDGE} is gone")
+        return
+    yield Step(
+        StepKind.DOCKER_NETWORK,
+        str(mtu),
+        f"the Docker network {DOCKER_NETWORK} is not there",
+    )
+
+
+def _bridge(config: NetworkConfig, observed: Observed) -> Iterator[Step]:
+    bridge = observed.links[BRIDGE]
+    address = layout(config).gateway_interface
+    if not bridge.is_up:
+        yield Step(StepKind.IP, f"link set {BRIDGE} up", f"the bridge {BRIDGE} is down")
+    if address not in bridge.addresses:
+        yield Step(
+            StepKind.IP,
+            f"address replace {address} dev {BRIDGE}",
+            f"the bridge {BRIDGE} has lost its address {address}",
+        )
+    if bridge.details.get("nf_call_iptables") != "1":
+        yield Step(
+            StepKind.IP,
+            f"link set {BRIDGE} type bridge nf_call_iptables 1",
+            f"what passes between containers of the bridge {BRIDGE} is not filtered",
+        )
+
+
+def _tunnel(observed: Observed, mtu: int) -> Iterator[Step]:
+    found = observed.links.get(TUNNEL)
+    is_right = found is not None and _is_our_tunnel(found)
+    if found is not None and not is_right:
+        problem = f"the tunnel {TUNNEL} was made with other options"
+        yield Step(StepKind.IP, f"link delete {TUNNEL}", problem)
+    if not is_right:
+        yield Step(
+            StepKind.IP,
+            f"link add {TUNNEL} type vxlan external gpe dstport {TUNNEL_PORT} nolearning",
+            f"the tunnel {TUNNEL} to the other nodes is not there",
+        )
+    if not is_right or (found is not None and (found.mtu != mtu or not found.is_up)):
+        yield Step(
+            StepKind.IP,
+            f"link set {TUNNEL} mtu {mtu} up",
+            f"the tunnel {TUNNEL} is down or has another packet size",
+        )
+
+
+def _is_our_tunnel(link: Link) -> bool:
+    wanted = {"external": "true", "gpe": "true", "port": str(TUNNEL_PORT)}
+    return link.kind == "vxlan" and all(link.details.get(k) == v for k, v in wanted.items())
+
+
+def _routes(config: NetworkConfig, observed: Observed, *, has_bridge: bool) -> Iterator[Step]:
+    gateway = layout(config).gateway
+    found = {(route.destination, route.metric): route for route in observed.routes}
+    guard = Route(config.range_cidr, kind="unreachable", metric=_GUARD_METRIC)
+    if found.get((guard.destination, guard.metric)) is None:
+        yield Step(
+            StepKind.IP,
+            f"route replace unreachable {config.range_cidr} metric {_GUARD_METRIC}",
+            f"addresses of {config.range_cidr} that no node has would go to the machine's router",
+        )
+    if not has_bridge:
+        return
+    vips = Route(config.vip_range_cidr, BRIDGE, source=gateway)
+    if found.get((vips.destination, 0)) != vips:
+        yield Step(
+            StepKind.IP,
+            f"route replace {vips.destination} dev {BRIDGE} src {gateway}",
+            "the route to the services' own addresses is missing",
+        )
+    yield from _peer_routes(config, observed, gateway)
+
+
+def _peer_routes(config: NetworkConfig, observed: Observed, gateway: str) -> Iterator[Step]:
+    wanted = {
+        peer.subnet: Route(
+            peer.subnet,
+            TUNNEL,
+            source=gateway,
+            tunnel_peer=peer.address,
+            tunnel_id=TUNNEL_ID,
+        )
+        for peer in config.peers
+        if peer.subnet and peer.node_id != config.node_id
+    }
+    # A tunnel that is about to be made again has lost its routes.
+    tunnel = observed.links.get(TUNNEL)
+    is_kept = tunnel is not None and _is_our_tunnel(tunnel) and tunnel.is_up
+    found = {r.destination: r for r in observed.routes if r.device == TUNNEL and is_kept}
+    for destination in sorted(found.keys() - wanted.keys()):
+        yield Step(
+            StepKind.IP,
+            f"route delete {destination} dev {TUNNEL}",
+            f"the route to {destination} leads to a node that is no more",
+        )
+    for destination, route in wanted.items():
+        if found.get(destination) != route:
+            yield Step(
+                StepKind.IP,
+                f"route replace {destination} encap ip id {TUNNEL_ID} dst {route.tunnel_peer} "
+                f"dev {TUNNEL} src {gateway}",
+                f"the route to the containers of {destination} at {route.tunnel_peer} is missing",
+            )
+
+
+def _sysctls(observed: Observed) -> Iterator[Step]:
+    for name, value in SYSCTLS.items():
+        if f".{BRIDGE}." in name and BRIDGE not in observed.links:
+            continue
+        if observed.sysctls.get(name) != value:
+            yield Step(
+                StepKind.SYSCTL,
+                f"{name}={value}",
+                f"the kernel setting {name} is {observed.sysctls.get(name, 'not there')}, "
+                f"not {value}",
+            )
+
+
+def _forward_rules(observed: Observed) -> Iterator[Step]:
+    before_return = []
+    for rule in observed.forward_rules:
+        if rule == f"-A {observed.forward_chain} -j RETURN":
+            break
+        before_return.append(rule)
+    for match in (f"-o {BRIDGE}", f"-i {TUNNEL}", f"-o {TUNNEL}"):
+        if f"-A {observed.forward_chain} {match} -j ACCEPT" not in before_return:
+            yield Step(
+                StepKind.FORWARD_RULE,
+                f"{match} -j ACCEPT",
+                f"Docker's firewall does not let containers' packets pass ({match})",
+            )

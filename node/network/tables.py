@@ -1,0 +1,226 @@
+"""Which nftables commands lead from what the table holds to what it should hold?
+
+`Tables` collects *entries* from owners (a service, a task, the peers) and turns the difference to
+what was last written into one transaction. It holds state and does no I/O: who has written the text
+says so with `written`, and who could not asks for the whole table again with `rebuild_text`.
+
+Two owners that want one key with different values (two services publish one port) both stay known;
+the lower owner is served.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+from node.network.ruleset import (
+    FAMILIES,
+    TABLE,
+    Layout,
+    group_structure,
+    network_structure,
+    pick_structure,
+    place_structure,
+    skeleton,
+)
+
+__all__ = ["ELEMENTS_PER_COMMAND", "Entries", "Entry", "Tables", "group_name", "network_name"]
+
+ELEMENTS_PER_COMMAND: Final = 1_000
+_NAME_DIGITS: Final = 12  # 48 bits: no two of a cluster's networks share a name by chance
+
+
+class Entry(NamedTuple):
+    """A key of one set or map, as nftables writes it.
+
+    A plain tuple: there are tens of thousands, hashed with every change.
+    """
+
+    name: str
+    key: str
+
+
+Entries = Mapping[Entry, str]
+"""Values by entry; empty text in sets."""
+
+
+def network_name(network: str) -> str:
+    """Return the set that holds the addresses of a Compose network, by its full name."""
+    return f"net_{_digest(network)}"
+
+
+def group_name(networks: Iterable[str]) -> str:
+    """Return the chain of containers that are on exactly these networks."""
+    return f"to_{_digest(chr(0).join(sorted(networks)))}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_NAME_DIGITS]
+
+
+class Tables:
+    """What dray's table should hold, and what it is believed to hold."""
+
+    def __init__(self, layout: Layout) -> None:
+        """Start empty, with nothing written."""
+        self._layout = layout
+        self._wanted: dict[Entry, dict[str, str]] = {}
+        self._owned: dict[str, Entries] = {}
+        self._groups: dict[str, tuple[str, ...]] = {}
+        self._shared: set[Entry] = set()  # wanted by several owners
+        self._touched: set[Entry] = set()
+        self._applied: dict[Entry, str] = {}
+        self._declared: set[str] = set()
+
+    @property
+    def layout(self) -> Layout:
+        """The addresses that the table is built around."""
+        return self._layout
+
+    def put(self, owner: str, entries: Entries) -> None:
+        """Replace everything that an owner wants; nothing: it is forgotten."""
+        before = self._owned.get(owner, {})
+        for entry in before.keys() - entries.keys():
+            wanted = self._wanted[entry]
+            del wanted[owner]
+            if not wanted:
+                del self._wanted[entry]
+            if len(wanted) < 2:
+                self._shared.discard(entry)
+            self._touched.add(entry)
+        for entry, value in entries.items():
+            if before.get(entry) != value:
+                wanted = self._wanted.setdefault(entry, {})
+                wanted[owner] = value
+                if len(wanted) > 1:
+                    self._shared.add(entry)
+                self._touched.add(entry)
+        if entries:
+            self._owned[owner] = entries
+        else:
+            self._owned.pop(owner, None)
+
+    def owners(self) -> frozenset[str]:
+        """Return everybody who wants something."""
+        return frozenset(self._owned)
+
+    def group(self, networks: tuple[str, ...]) -> str:
+        """Return the chain of containers on these Compose networks; it is made when it is used."""
+        name = group_name(networks)
+        self._groups[name] = tuple(network_name(network) for network in sorted(networks))
+        return name
+
+    def contested(self) -> dict[Entry, tuple[str, ...]]:
+        """Return every entry that owners want with different values, with the owners in order."""
+        found = {entry: self._wanted[entry] for entry in self._shared}
+        return {
+            entry: tuple(sorted(wanted))
+            for entry, wanted in found.items()
+            if len(set(wanted.values())) > 1
+        }
+
+    def value(self, entry: Entry) -> str | None:
+        """Return what an entry should be; None: it should not be there."""
+        wanted = self._wanted.get(entry)
+        if not wanted:
+            return None
+        return wanted[min(wanted) if len(wanted) > 1 else next(iter(wanted))]
+
+    def change_text(self) -> str:
+        """Return the transaction from what was last written to what is wanted; empty: nothing."""
+        gone: dict[str, list[str]] = {}
+        new: dict[str, list[str]] = {}
+        for entry in sorted(self._touched):
+            old, wanted = self._applied.get(entry), self.value(entry)
+            if old == wanted:
+                continue
+            if old is not None:
+                gone.setdefault(entry.name, []).append(_written(entry.key, old))
+            if wanted is not None:
+                new.setdefault(entry.name, []).append(_written(entry.key, wanted))
+        if not gone and not new:
+            return ""
+        lines = self._missing_structures(self._touched, self._declared)
+        lines += _element_commands("delete", gone)
+        lines += _element_commands("add", new)
+        return "\n".join(lines) + "\n"
+
+    def rebuild_text(self, layout: Layout | None = None) -> str:
+        """Return the transaction that replaces the whole table, whatever is there.
+
+        Args:
+            layout: Addresses to build it around from now on; None: those of before.
+        """
+        self._layout = layout or self._layout
+        self._applied, self._declared = {}, set()
+        self._touched = set(self._wanted)
+        change = self.change_text()
+        return "\n".join(skeleton(self._layout)) + "\n" + change
+
+    def written(self) -> None:
+        """Remember that the latest text was carried out."""
+        self._declared |= {name for name, _ in self._structures(self._touched)}
+        for entry in self._touched:
+            value = self.value(entry)
+            if value is None:
+                self._applied.pop(entry, None)
+            else:
+                self._applied[entry] = value
+        self._touched = set()
+
+    def _missing_structures(self, entries: Iterable[Entry], declared: set[str]) -> list[str]:
+        known = set(declared)
+        lines: list[str] = []
+        for name, commands in self._structures(entries):
+            if name not in known:
+                known.add(name)
+                lines += commands
+        return lines
+
+    def _structures(self, entries: Iterable[Entry]) -> list[tuple[str, list[str]]]:
+        """Return name and commands of everything that entries refer to, in order of making."""
+        names = {entry.name for entry in entries if entry in self._wanted}
+        targets = {
+            value.removeprefix("goto ")
+            for entry in entries
+            if (value := self.value(entry)) is not None and value.startswith("goto ")
+        }
+        networks = {n for n in names if n.startswith("net_")}
+        networks |= {n for target in targets for n in self._groups.get(target, ())}
+        made = [(name, network_structure(name)) for name in sorted(networks)]
+        made += [
+            (target, group_structure(target, self._groups[target]))
+            for target in sorted(targets & self._groups.keys())
+        ]
+        picks = [_parsed_pick(target) for target in sorted(targets - self._groups.keys())]
+        places = {(family, place) for family, count, _ in picks for place in range(count)}
+        made += [
+            (f"{family}_{place}", place_structure(family, place))
+            for family, place in sorted(places)
+        ]
+        made += [
+            (target, pick_structure(family, count, is_sticky=is_sticky))
+            for target, (family, count, is_sticky) in zip(
+                sorted(targets - self._groups.keys()), picks, strict=True
+            )
+        ]
+        return made
+
+
+def _parsed_pick(name: str) -> tuple[str, int, bool]:
+    family, kind, count = name.split("_")
+    assert family in FAMILIES, name
+    return family, int(count), kind == "stick"
+
+
+def _written(key: str, value: str) -> str:
+    return f"{key} : {value}" if value else key
+
+
+def _element_commands(verb: str, elements: Mapping[str, list[str]]) -> list[str]:
+    return [
+        f"{verb} element ip {TABLE} {name} {{ {', '.join(keys[at : at + ELEMENTS_PER_COMMAND])} }}"
+        for name, keys in elements.items()
+        for at in range(0, len(keys), ELEMENTS_PER_COMMAND)
+    ]

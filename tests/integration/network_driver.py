@@ -1,0 +1,137 @@
+"""A machine's network on a host of the lab, driven from outside: `python -m … FOLDER`.
+
+Runs the product's `MachineNetwork` inside the host. Requests come in and answers go out as lines of
+base 64: pickled values of this repository, between two processes of one test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import pickle
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from dray.clock import SystemClock
+from dray.errors import DrayError
+from dray.log import get_logger
+from dray.model import Fact, FactView, Member, TaskAssignment, TaskTemplate
+from node.gossip.facts import FactStore
+from node.network.engine import EngineNetworks
+from node.network.network import MachineNetwork
+
+DOCKER_SOCKET = Path("/run/docker.sock")
+
+
+def packed(value: object) -> bytes:
+    """Return a value as one line."""
+    return base64.b64encode(pickle.dumps(value)) + b"\n"
+
+
+def unpacked(line: bytes) -> Any:
+    """Return the value of a line."""
+    return pickle.loads(base64.b64decode(line))  # noqa: S301 - from the test that started us
+
+
+class Facts:
+    """The fact store of gossip, filled by the test in place of peers."""
+
+    def __init__(self) -> None:
+        self.store = FactStore()
+        self.followed = -1
+        self._moved = asyncio.Condition()
+
+    async def add(self, changes: Iterable[Member | Fact]) -> None:
+        """Merge changes, and wait until whoever follows has taken them over."""
+        for change in changes:
+            if isinstance(change, Member):
+                self.store.put_member(change)
+            else:
+                self.store.merge(change, 0.0)
+        wanted = self.store.view().sequence
+        async with self._moved:
+            self._moved.notify_all()
+            await self._moved.wait_for(lambda: self.followed >= wanted)
+
+    async def wait_view(self, after_sequence: int) -> FactView:
+        """Return a view with a higher sequence, once there is one."""
+        async with self._moved:
+            self.followed = after_sequence
+            self._moved.notify_all()
+            await self._moved.wait_for(lambda: self.store.view().sequence > after_sequence)
+            return self.store.view()
+
+
+class Driver:
+    """What a test can ask for, beside every method of the network itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self.network = MachineNetwork(
+            folder,
+            EngineNetworks(DOCKER_SOCKET),
+            clock=SystemClock(),
+            log=get_logger("network"),
+            resolv_conf=_resolv_conf,
+        )
+        self.facts = Facts()
+
+    async def add_facts(self, *changes: Member | Fact) -> None:
+        """Let gossip tell of these, and wait until the table has followed."""
+        await self.facts.add(changes)
+
+    async def problems(self) -> list[str]:
+        """Return the sentences of the node's faults."""
+        return [fault.message for fault in self.network.problems()]
+
+    async def answer(self, name: str, arguments: tuple[Any, ...]) -> object:
+        """Carry out one request."""
+        method = getattr(self, name, None) or getattr(self.network, name)
+        try:
+            return ("done", await method(*arguments))
+        except DrayError as error:
+            return ("failed", str(error))
+
+
+def _resolv_conf(task: TaskAssignment, template: TaskTemplate, resolver: str) -> str:
+    return f"# {task.slot.service} {template.network_mode.name}\nnameserver {resolver}\n"
+
+
+async def _main(folder: Path) -> None:
+    driver = Driver(folder)
+    loop = asyncio.get_running_loop()
+    lines: asyncio.Queue[bytes] = asyncio.Queue(maxsize=100)
+
+    def read() -> None:
+        for line in sys.stdin.buffer:
+            asyncio.run_coroutine_threadsafe(lines.put(line), loop).result()
+        asyncio.run_coroutine_threadsafe(lines.put(b""), loop)
+
+    threading.Thread(target=read, daemon=True).start()
+    loops = [
+        asyncio.create_task(driver.network.follow(driver.facts)),
+        asyncio.create_task(driver.network.keep()),
+    ]
+    while line := await lines.get():
+        name, arguments = unpacked(line)
+        sys.stdout.buffer.write(packed(await driver.answer(name, arguments)))
+        sys.stdout.buffer.flush()
+        for each in loops:
+            if each.done():
+                each.result()
+    for each in loops:
+        each.cancel()
+    await driver.network.close()
+
+
+if __name__ == "__main__":
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    asyncio.run(_main(Path(sys.argv[1])))
