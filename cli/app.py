@@ -27,11 +27,31 @@ HELP_COLUMNS_DEFAULT: Final = 80  # of what is not a terminal
 HELP_COLUMNS_MAX: Final = 100  # longer lines are hard to read
 
 VERBS: Final[Mapping[str, str]] = {
+    "up": "make the cluster run a Compose project",
+    "down": "stop and remove all of a project",
+    "ls": "list projects",
+    "ps": "list slots and their tasks",
+    "logs": "show what services write",
+    "exec": "run a command in a running container",
+    "cp": "copy files into a running container, or out of it",
+    "scale": "change how many replicas services have",
+    "restart": "replace all tasks of services by new ones",
+    "history": "list the kept revisions of a service",
+    "diff": "show what differs between two revisions",
+    "revert": "give a service the content of an older revision",
+    "explain": "say why a service is not as it should be",
+    "events": "show what happened, and why",
+    "status": "show how the cluster is",
+    "top": "watch nodes and tasks at work",
+    "node": "look at nodes and change them, or run the node daemon",
+    "dns": "show what a node's DNS answers, and why",
+    "rebalance": "show which moves would even out or empty nodes",
     "config": "check a Compose file and show what it comes to",
-    "init": "make a cluster, once",
-    "dev": "run a whole cluster on this machine",
-    "scheduler": "run a scheduler on this machine",
     "schema": "print the JSON Schema of Compose files, for editors",
+    "init": "make a cluster, once",
+    "scheduler": "run a scheduler on this machine",
+    "dev": "run a whole cluster on this machine",
+    "completion": "print a script that completes commands in a shell",
     "version": "show versions",
 }
 """Every verb with its line in the help; `cli.commands.<verb>` does it."""
@@ -110,10 +130,24 @@ def _help(prog: str) -> argparse.HelpFormatter:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose mistakes are `UsageError`s, and which never guesses abbreviations."""
+    """A parser whose mistakes are `UsageError`s, and which never guesses abbreviations.
+
+    Attributes:
+        takes_rest: Whether all arguments are handed on as they are, as `settings`: a daemon has a
+            parser of its own.
+    """
+
+    takes_rest = False
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_help, **options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, or hand everything on."""
+        if self.takes_rest:
+            namespace.settings = list(args)
+            return namespace, []
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong with the command line."""

@@ -10,8 +10,9 @@ from cli.views import Table, View
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table as RichTable
 
-__all__ = ["show", "show_plain", "table_text"]
+__all__ = ["grid", "show", "show_plain", "table_text"]
 
 # Columns of what is not a terminal: nothing is folded or cut for a program that reads it.
 PIPE_WIDTH: Final = 10_000
@@ -45,15 +46,20 @@ def show_plain(value: object, output_format: OutputFormat, stream: TextIO) -> No
 
 def table_text(table: Table, console: Console) -> None:
     """Write a table that fits the console: what is too long is folded, never cut."""
+    console.print(grid(table))
+
+
+def grid(table: Table) -> RichTable:
+    """Return a table as rich draws it."""
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    grid = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    drawn = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in table.columns:
-        grid.add_column(column, overflow="fold")
+        drawn.add_column(column, overflow="fold")
     for row in table.rows:
-        grid.add_row(*(Text(cell) for cell in row))
-    console.print(grid)
+        drawn.add_row(*(Text(cell) for cell in row))
+    return drawn
 
 
 def _console(stream: TextIO, *, is_color: bool) -> Console:

@@ -1,0 +1,45 @@
+"""List slots and their tasks."""
+
+from __future__ import annotations
+
+import argparse
+
+from cli.arguments import add_format
+from cli.context import Context
+from cli.exits import ExitCode
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument("services", nargs="*", metavar="SERVICE", help="only these services")
+    parser.add_argument(
+        "-p", "--project-name", metavar="NAME", default="", help="only this project"
+    )
+    parser.add_argument("-n", "--node", default="", help="only tasks on this node")
+    parser.add_argument(
+        "-a", "--all", action="store_true", help="also tasks that have ended and are still known"
+    )
+    add_format(parser)
+
+
+def run(given: argparse.Namespace, context: Context) -> ExitCode:
+    """Show every slot: what it runs, where, and why not."""
+    from cli.exits import UsageError
+    from cli.lists import TasksView
+    from cli.session import ask
+    from dray.clock import SystemClock
+
+    if given.services and not given.project_name:
+        raise UsageError("a service needs its project", hint="add -p PROJECT")
+    reply = ask(
+        context,
+        lambda client: client.list_tasks(
+            given.project_name, given.services, node=given.node, with_ended=given.all
+        ),
+    )
+    if reply.header.is_observed is False:
+        context.warn("no leader can be asked: how tasks are is unknown")
+    context.show(TasksView(reply.tasks, SystemClock().unix_s()))
+    return ExitCode.CONVERGED

@@ -1,0 +1,105 @@
+"""Make the cluster run a Compose project, and wait until it does."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from cli.arguments import add_compose, add_format
+from cli.context import Context
+from cli.exits import ExitCode
+from cli.waiting import add_waiting
+
+if TYPE_CHECKING:
+    from dray.compose import Loaded, Problem
+    from dray.views import ApplyProjectResponse
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument(
+        "services", nargs="*", metavar="SERVICE", help="only these and what they depend on"
+    )
+    add_compose(parser)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would be done, and change nothing"
+    )
+    parser.add_argument(
+        "--remove-orphans", action="store_true", help="remove services that the file lacks"
+    )
+    parser.add_argument(
+        "--force-recreate", action="store_true", help="replace tasks that have not changed, too"
+    )
+    add_waiting(parser)
+    add_format(parser)
+
+
+def run(given: argparse.Namespace, context: Context) -> int:
+    """Load the files, apply the project, and wait for it."""
+    import asyncio
+    import dataclasses
+    from pathlib import Path
+
+    from cli.compose_files import load_request
+    from cli.selection import select
+    from dray.compose import Rejected, load
+    from dray.files import DiskFiles
+
+    files = DiskFiles()
+    environment = dict(context.settings.environment)
+    request = load_request(given, environment, str(Path.cwd()), files.exists)
+    loaded = load(request, files)
+    if isinstance(loaded, Rejected):
+        return _refuse(context, loaded.problems)
+    for problem in loaded.warnings:
+        context.warn(f"warning: {problem}")
+    if loaded.refusals:
+        return _refuse(context, loaded.refusals)
+    for problem in loaded.ignored:
+        context.warn(f"ignored: {problem}")
+    if given.services:
+        project = select(loaded.project, given.services)
+        loaded = dataclasses.replace(loaded, project=project)
+    return asyncio.run(_apply(given, context, loaded))
+
+
+def _refuse(context: Context, problems: tuple[Problem, ...]) -> ExitCode:
+    for problem in problems:
+        context.warn(str(problem))
+    context.warn("nothing was changed")
+    return ExitCode.REFUSED
+
+
+async def _apply(given: argparse.Namespace, context: Context, loaded: Loaded) -> ExitCode:
+    from cli.changes import ChangesView
+    from cli.session import connected, tell_warnings
+    from cli.waiting import finish
+    from dray.client import Write
+
+    project = loaded.project
+    async with connected(context) as client:
+        reply = await client.apply_project(
+            project,
+            Write(dry_run=given.dry_run),
+            remove_absent_services=given.remove_orphans,
+            force_replace=given.force_recreate,
+        )
+        tell_warnings(context, reply.header)
+        if given.dry_run:
+            return _show_plan(context, project.name, reply)
+        view = ChangesView(project.name, reply.revision, reply.services)
+        return await finish(client, context, given, project.name, view)
+
+
+def _show_plan(context: Context, project: str, reply: ApplyProjectResponse) -> ExitCode:
+    from cli.changes import PlanView, change_lines, pending_lines
+    from cli.settings import OutputFormat
+
+    view = PlanView(reply.actions, reply.unplaced)
+    if context.settings.output_format in (None, OutputFormat.TABLE):
+        lines = [*change_lines(project, reply.services), *pending_lines(reply.unplaced)]
+        context.out.writelines(f"{line}\n" for line in lines)
+    context.show(view)
+    return ExitCode.REFUSED if reply.unplaced else ExitCode.CONVERGED

@@ -1,0 +1,191 @@
+"""When is what was asked for so? A fold of what a watch tells, and the verbs' way to wait for it.
+
+`Progress` is pure: changes in, a verdict and lines for the person out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import enum
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from cli.changes import ChangesView, change_lines
+from cli.exits import ExitCode
+from cli.settings import OutputFormat
+from cli.texts import word
+from dray.units import parse_duration
+from dray.views import ChangeKind, ObjectChange, RolloutState, Service, WatchKind
+
+if TYPE_CHECKING:
+    from cli.context import Context
+    from dray.client import Client
+
+__all__ = ["Outcome", "Progress", "add_waiting", "finish"]
+
+WAIT_DEFAULT: Final = "5m"
+PROBLEMS_SHOWN_MAX: Final = 3  # of one service when the wait is over
+
+
+class Outcome(enum.Enum):
+    """What became of what was asked for."""
+
+    PENDING = 1
+    CONVERGED = 2
+    ROLLED_BACK = 3
+    PAUSED = 4
+    """A rollout stopped after failures and waits for an operator."""
+
+
+_ENDED: Final = {
+    RolloutState.ROLLED_BACK: Outcome.ROLLED_BACK,
+    RolloutState.ROLLING_BACK: Outcome.PENDING,
+    RolloutState.PAUSED: Outcome.PAUSED,
+}
+
+
+class Progress:
+    """What is known of the services that are waited for."""
+
+    def __init__(self, wanted: Mapping[str, int]) -> None:
+        """Wait for these services, by name, to converge at these revisions or newer ones."""
+        self._wanted = dict(wanted)
+        self._services: dict[str, Service] = {}
+        self._told: dict[str, str] = {}
+
+    def fold(self, changes: Iterable[ObjectChange]) -> list[str]:
+        """Take changes; return a line for every service that stands otherwise than before."""
+        lines: list[str] = []
+        for change in changes:
+            service = change.service
+            if service is None or service.record.spec.name not in self._wanted:
+                continue
+            name = service.record.spec.name
+            self._services[name] = service
+            line = _line(service)
+            if self._told.get(name) != line:
+                self._told[name] = line
+                lines.append(line)
+        return lines
+
+    def forget(self) -> None:
+        """Forget all: it is told again."""
+        self._services.clear()
+
+    def outcome(self) -> Outcome:
+        """Return what became of it; the worst of what has ended counts."""
+        found = [self._outcome_of(name, revision) for name, revision in self._wanted.items()]
+        for outcome in (Outcome.ROLLED_BACK, Outcome.PAUSED):
+            if outcome in found and Outcome.PENDING not in found:
+                return outcome
+        return Outcome.PENDING if Outcome.PENDING in found else Outcome.CONVERGED
+
+    def _outcome_of(self, name: str, revision: int) -> Outcome:
+        service = self._services.get(name)
+        if service is None:
+            return Outcome.PENDING
+        rollout = service.rollout
+        if rollout is not None and rollout.to_revision >= revision and rollout.state in _ENDED:
+            return _ENDED[rollout.state]
+        if service.is_converged and service.record.revision >= revision:
+            return Outcome.CONVERGED
+        return Outcome.PENDING
+
+    def problems(self) -> list[str]:
+        """Return what keeps services from being so, for the person."""
+        lines: list[str] = []
+        for name in sorted(self._wanted):
+            service = self._services.get(name)
+            if service is None or service.is_converged:
+                continue
+            found = service.problems[:PROBLEMS_SHOWN_MAX] or ("it is not what was asked for yet",)
+            lines += [f"{name}: {problem}" for problem in found]
+        return lines
+
+
+def _line(service: Service) -> str:
+    counts = ", ".join(f"{each.count} {word(each.state)}" for each in service.slots)
+    rollout = service.rollout
+    note = f"; {rollout.message}" if rollout is not None and rollout.message else ""
+    state = "converged" if service.is_converged else (counts or "no slots yet")
+    return f"{service.record.spec.name}: {state} of {service.desired}{note}"
+
+
+def add_waiting(parser: argparse.ArgumentParser) -> None:
+    """Add how long a verb waits for what it began."""
+    parser.add_argument(
+        "-d", "--detach", action="store_true", help="do not wait until it is as asked for"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=_duration,
+        default=_duration(WAIT_DEFAULT),
+        metavar="DURATION",
+        help=f"how long to wait; what was begun goes on after it (default: {WAIT_DEFAULT})",
+    )
+
+
+def _duration(text: str) -> float:
+    """Return seconds; a bare number is seconds, too."""
+    return float(text) if text.isdecimal() else parse_duration(text)
+
+
+async def finish(
+    client: Client, context: Context, given: argparse.Namespace, project: str, view: ChangesView
+) -> ExitCode:
+    """Show what a write did, and wait for it unless told not to.
+
+    Args:
+        client: The cluster.
+        context: Where to write.
+        given: The flags of `add_waiting`.
+        project: Whose services are waited for.
+        view: What the write did.
+    """
+    is_plain = context.settings.output_format not in (None, OutputFormat.TABLE)
+    if is_plain:
+        context.show(view)
+    else:
+        for line in change_lines(project, view.changes):
+            print(line, file=context.out, flush=True)
+    wanted = {
+        each.service: each.revision
+        for each in view.changes
+        if each.kind not in (ChangeKind.REMOVED, ChangeKind.KEPT)
+    }
+    if given.detach or not wanted:
+        return ExitCode.CONVERGED
+    return await _wait(client, context, project, Progress(wanted), given.timeout)
+
+
+async def _wait(
+    client: Client, context: Context, project: str, progress: Progress, limit_s: float
+) -> ExitCode:
+    try:
+        async with asyncio.timeout(limit_s):
+            async for reply in client.watch([WatchKind.SERVICE], project):
+                if reply.is_reset:
+                    progress.forget()
+                for line in progress.fold(reply.changes):
+                    print(line, file=context.err, flush=True)
+                if (outcome := progress.outcome()) is not Outcome.PENDING:
+                    return _end(context, progress, outcome)
+    except TimeoutError:
+        pass
+    for line in progress.problems():
+        context.warn(line)
+    context.warn(f"not as asked for after {limit_s:g} s; it goes on (see `dray ps -p {project}`)")
+    return ExitCode.TIMED_OUT
+
+
+def _end(context: Context, progress: Progress, outcome: Outcome) -> ExitCode:
+    if outcome is Outcome.CONVERGED:
+        return ExitCode.CONVERGED
+    for line in progress.problems():
+        context.warn(line)
+    if outcome is Outcome.ROLLED_BACK:
+        context.warn("rolled back: the new revision failed, and the one before it is back")
+        return ExitCode.ROLLED_BACK
+    context.warn("the rollout is paused after failures; mend it and apply again, or `dray revert`")
+    return ExitCode.REFUSED
