@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -40,7 +41,7 @@ TASKS_MAX: Final = 508  # tasks of a node: addresses of a /23 (DESIGN section 11
 _Revision = tuple[ServiceKey, ServiceRevision]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Share:
     """What the node should run, complete: the assignment with all specs, and the projects' parts.
 
@@ -52,10 +53,18 @@ class Share:
     assignment: Assignment
     projects: Mapping[str, ProjectParts] = field(default_factory=dict)
 
+    @functools.cached_property
+    def tasks(self) -> Mapping[TaskId, TaskAssignment]:
+        """The tasks by id."""
+        return {task.task_id: task for task in self.assignment.tasks}
+
+    @functools.cached_property
+    def _entries(self) -> Mapping[_Revision, TaskSpecEntry]:
+        return {(entry.service, entry.service_revision): entry for entry in self.assignment.specs}
+
     def entry(self, task: TaskAssignment) -> TaskSpecEntry:
         """Return what a task of the share runs."""
-        wanted = (task.slot.service_key, task.service_revision)
-        return next(e for e in self.assignment.specs if (e.service, e.service_revision) == wanted)
+        return self._entries[(task.slot.service_key, task.service_revision)]
 
     def parts(self, project: str) -> ProjectParts:
         """Return what a project brings along; nothing when the leader sent none."""
@@ -192,7 +201,7 @@ def change_to(
         known: All tasks that the node has a state of, orphans included.
         orphans: Which of them were orphans so far.
     """
-    tasks = {task.task_id: task for task in share.assignment.tasks}
+    tasks = share.tasks
     generation = share.assignment.epoch.generation
     is_restored = before is None or before.assignment.epoch.generation < generation
     former_orphans = frozenset(orphans)

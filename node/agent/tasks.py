@@ -214,6 +214,7 @@ class ContainerStarted:
     """It was started, and its start hooks ran."""
 
     started_unix_s: float
+    health: Health = Health.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,7 +415,12 @@ def _created(state: TaskState, event: Event, _rules: TaskRules, now: Now) -> Tas
 def _started(state: TaskState, event: Event, _rules: TaskRules, now: Now) -> TaskState:
     assert isinstance(event, ContainerStarted)
     entered = _enter(state, _Attempt.RUNNING, now)
-    return replace(entered, started_unix_s=event.started_unix_s, deadline_at_s=None)
+    return replace(
+        entered,
+        started_unix_s=event.started_unix_s,
+        health=event.health,
+        deadline_at_s=None,
+    )
 
 
 def _unwanted_early(state: TaskState, event: Event, _rules: TaskRules, now: Now) -> TaskState:

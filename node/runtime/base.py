@@ -45,6 +45,7 @@ __all__ = [
     "RuntimeEvent",
     "RuntimeEventKind",
     "Started",
+    "Volume",
     "VolumeRequest",
 ]
 
@@ -378,6 +379,16 @@ class VolumeRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Volume:
+    """A named volume of the engine: name, driver, labels, and when it was made (0: not known)."""
+
+    name: str
+    driver: str = "local"
+    labels: StringMap = ()
+    created_unix_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerUsage:
     """What one container uses; counters grow from its start.
 
@@ -488,7 +499,7 @@ class Runtime(Protocol):
         ...
 
     async def inspect(self, container_id: str) -> Container | None:
-        """Return the container as it is now, or None if it does not exist."""
+        """Return the container with this id or Docker name as it is now; None: there is none."""
         ...
 
     async def containers(self, cluster_id: ClusterId) -> tuple[Container, ...]:
@@ -569,6 +580,10 @@ class Runtime(Protocol):
 
     async def volume_exists(self, name: str) -> bool:
         """Return whether a volume of that name is on this node."""
+        ...
+
+    async def volumes(self, label: tuple[str, str]) -> tuple[Volume, ...]:
+        """Return the volumes that carry this label with this value, sorted by name."""
         ...
 
     async def close(self) -> None:

@@ -41,6 +41,7 @@ from node.runtime.base import (
     RegistryCredentials,
     RuntimeEvent,
     Started,
+    Volume,
     VolumeRequest,
 )
 from node.runtime.docker_calls import EngineCalls, create_container, image_of
@@ -56,6 +57,7 @@ from node.runtime.docker_view import (
     engine_info,
     unix_ns_from_text,
     usage_from_stats,
+    volume_from_list,
 )
 from node.runtime.listener import Listener
 from node.runtime.spec import (
@@ -254,7 +256,7 @@ class DockerRuntime:
     # ---- looking ---------------------------------------------------------------------------------
 
     async def inspect(self, container_id: str) -> Container | None:
-        """Return the container as it is now, or None if it does not exist."""
+        """Return the container with this id or name as it is now; None: there is none."""
         found = await self._inspected(container_id)
         return None if found is None else container_from_inspect(found)
 
@@ -367,6 +369,13 @@ class DockerRuntime:
     async def volume_exists(self, name: str) -> bool:
         """Return whether a volume of that name is on this node."""
         return await self._volume(name) is not None
+
+    async def volumes(self, label: tuple[str, str]) -> tuple[Volume, ...]:
+        """Return the volumes that carry this label with this value, sorted by name."""
+        wanted = {"label": [f"{label[0]}={label[1]}"]}
+        found = await self._ask(lambda client: client.volumes(filters=wanted))
+        listed = [volume_from_list(each) for each in found.get("Volumes") or ()]
+        return tuple(sorted(listed, key=lambda volume: volume.name))
 
     async def _volume(self, name: str) -> Answer | None:
         try:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
-from dray.model import Health
+from dray.model import Health, string_map
 from node.runtime.base import (
     Container,
     ContainerState,
@@ -18,6 +18,7 @@ from node.runtime.base import (
     EngineInfo,
     RuntimeEvent,
     RuntimeEventKind,
+    Volume,
 )
 from node.runtime.spec import identity_from_labels
 
@@ -29,6 +30,7 @@ __all__ = [
     "event_from_json",
     "unix_ns_from_text",
     "usage_from_stats",
+    "volume_from_list",
 ]
 
 Answer: TypeAlias = Mapping[str, Any]
@@ -159,6 +161,16 @@ def usage_from_stats(container_id: str, data: Answer) -> ContainerUsage | None:
         network_tx_bytes=sum(network["tx_bytes"] for network in networks),
         block_read_bytes=block_bytes("read"),
         block_write_bytes=block_bytes("write"),
+    )
+
+
+def volume_from_list(data: Answer) -> Volume:
+    """Return the volume that one entry of the list of volumes shows."""
+    return Volume(
+        data["Name"],
+        data["Driver"],
+        string_map(data.get("Labels") or {}),
+        _unix_s(data.get("CreatedAt") or ""),
     )
 
 

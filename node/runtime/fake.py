@@ -36,6 +36,7 @@ from node.runtime.base import (
     RegistryCredentials,
     RuntimeEvent,
     Started,
+    Volume,
     VolumeRequest,
 )
 from node.runtime.fake_engine import Call, FakeContainer, FakeEngine, FakeProgram, image_digest
@@ -123,7 +124,9 @@ class FakeRuntime:
         return self._engine
 
     async def _find(self, container_id: str) -> FakeContainer | None:
-        return (await self._reach()).containers.get(container_id)
+        containers = (await self._reach()).containers
+        named = (each for each in containers.values() if each.request.name == container_id)
+        return containers.get(container_id) or next(named, None)
 
     async def info(self) -> EngineInfo:
         """Return what the engine says about itself."""
@@ -317,6 +320,8 @@ class FakeRuntime:
     async def ensure_volume(self, request: VolumeRequest) -> Refused | None:
         """Make a volume if it does not exist; one of another driver is refused."""
         engine = await self._reach()
+        if request.name not in engine.volumes:
+            engine.volume_labels[request.name] = request.labels
         driver = engine.volumes.setdefault(request.name, request.driver)
         if driver == request.driver:
             return None
@@ -326,6 +331,15 @@ class FakeRuntime:
     async def volume_exists(self, name: str) -> bool:
         """Return whether a volume of that name is on this node."""
         return name in (await self._reach()).volumes
+
+    async def volumes(self, label: tuple[str, str]) -> tuple[Volume, ...]:
+        """Return the volumes that carry this label with this value, sorted by name."""
+        engine = await self._reach()
+        return tuple(
+            Volume(name, engine.volumes[name], labels, engine.now_unix_s())
+            for name, labels in sorted(engine.volume_labels.items())
+            if label in labels
+        )
 
     async def close(self) -> None:
         """End all streams. Containers run on. Calling it twice is harmless."""

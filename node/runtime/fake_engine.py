@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dray.errors import DeadlineExceeded, InvalidRequest, Unavailable
-from dray.model import Health, Healthcheck, HealthcheckKind, MountKind
+from dray.model import Health, Healthcheck, HealthcheckKind, MountKind, StringMap
 from node.runtime.base import (
     Container,
     ContainerRequest,
@@ -158,6 +158,7 @@ class FakeEngine:
         images: Platform ("linux/amd64") of every image on the node, by reference.
         registry: Platform of every image that can be pulled, by reference.
         volumes: Driver of every volume, by name.
+        volume_labels: Labels of every volume that was made through the port, by name.
         networks: Names of its networks.
         host_paths: Paths that exist on the node, for binds that are not to be made.
         programs: What commands do; one that is not listed is `default_program`.
@@ -180,6 +181,7 @@ class FakeEngine:
         self.images = dict.fromkeys(images, platform)
         self.registry: dict[str, str] = {}
         self.volumes: dict[str, str] = {}
+        self.volume_labels: dict[str, StringMap] = {}
         self.networks = {"none", "host", "bridge"}
         self.host_paths: set[str] = set()
         self.programs = dict(programs or {})

@@ -132,3 +132,18 @@ async def test_a_named_volume_outlives_its_container(rig: Rig) -> None:
         request = rig.request(mounts=(Mount(MountKind.VOLUME, name, "/data"),))
         await runtime.remove(await running(runtime, request))
         assert await runtime.volume_exists(name)
+
+
+async def test_volumes_are_found_by_their_label(rig: Rig) -> None:
+    """Those of other clusters, and those without a label, are left out."""
+    async with rig.runtime() as runtime:
+        first, second, other, bare = (rig.name() for _ in range(4))
+        labels = (("dray.cluster-id", rig.cluster_id), ("dray.project", "shop"))
+        for name in (second, first):
+            assert await runtime.ensure_volume(VolumeRequest(name, labels=labels)) is None
+        for name, given in ((other, (("dray.cluster-id", "other"),)), (bare, ())):
+            assert await runtime.ensure_volume(VolumeRequest(name, labels=given)) is None
+        found = await runtime.volumes(("dray.cluster-id", rig.cluster_id))
+        assert [volume.name for volume in found] == sorted([first, second])
+        assert {(volume.driver, volume.labels) for volume in found} == {("local", labels)}
+        assert all(volume.created_unix_s > 0 for volume in found)

@@ -34,6 +34,7 @@ async def test_a_container_goes_from_created_to_running_to_ended(rig: Rig) -> No
         assert (made.state, made.pid, made.exit_code) == (ContainerState.CREATED, 0, None)
         assert (made.started_unix_s, made.finished_unix_s) == (0.0, 0.0)
         assert made.name == request.name
+        assert await runtime.inspect(request.name) == made
         assert made.image_digest.startswith("sha256:")
 
         assert await runtime.start(container_id) == Started(container_id)

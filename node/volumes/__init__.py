@@ -1,0 +1,1 @@
+"""Named volumes of the node: made once, never silently new."""
