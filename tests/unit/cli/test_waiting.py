@@ -1,0 +1,73 @@
+"""Does waiting end when it should, with the status that tells the truth?"""
+
+from __future__ import annotations
+
+import pytest
+
+from cli.waiting import Outcome, Progress
+from dray.views import ObjectChange, RolloutState, Service
+from tests.unit.cli.views_builders import a_service_view
+
+
+def _outcome(*services: Service, wanted: dict[str, int] | None = None) -> Outcome:
+    progress = Progress(wanted or {"web": 2})
+    progress.fold(ObjectChange(service=service) for service in services)
+    return progress.outcome()
+
+
+@pytest.mark.parametrize(
+    ("service", "outcome"),
+    [
+        (a_service_view(revision=2, is_converged=True), Outcome.CONVERGED),
+        (a_service_view(revision=3, is_converged=True), Outcome.CONVERGED),
+        (a_service_view(revision=1, is_converged=True), Outcome.PENDING),
+        (a_service_view(revision=2), Outcome.PENDING),
+        (a_service_view(revision=2, rollout=RolloutState.RUNNING), Outcome.PENDING),
+        (a_service_view(revision=2, rollout=RolloutState.PAUSED), Outcome.PAUSED),
+        (a_service_view(revision=2, rollout=RolloutState.ROLLING_BACK), Outcome.PENDING),
+        (
+            a_service_view(revision=2, rollout=RolloutState.ROLLED_BACK, is_converged=True),
+            Outcome.ROLLED_BACK,
+        ),
+        # A rollout of an earlier change says nothing about this one.
+        (a_service_view(revision=1, rollout=RolloutState.PAUSED), Outcome.PENDING),
+        (a_service_view("db", revision=2, is_converged=True), Outcome.PENDING),
+    ],
+)
+def test_what_becomes_of_one_service(service: Service, outcome: Outcome) -> None:
+    """It is so when this revision or a newer one has converged."""
+    assert _outcome(service) is outcome
+
+
+def test_all_services_count() -> None:
+    """One that is not there yet keeps the rest waiting; a failure tells once the others ended."""
+    wanted = {"web": 1, "db": 1}
+    web = a_service_view(is_converged=True)
+    failed = a_service_view("db", revision=1, rollout=RolloutState.PAUSED)
+    assert _outcome(web, wanted=wanted) is Outcome.PENDING
+    assert _outcome(web, failed, wanted=wanted) is Outcome.PAUSED
+    assert _outcome(failed, wanted=wanted) is Outcome.PENDING
+
+
+def test_news_are_told_once() -> None:
+    """A service that stands as before gives no line."""
+    progress = Progress({"web": 1})
+    change = ObjectChange(service=a_service_view())
+    assert progress.fold([change]) == ["web: 1 starting of 1"]
+    assert progress.fold([change]) == []
+    done = ObjectChange(service=a_service_view(is_converged=True))
+    assert progress.fold([done]) == ["web: converged of 1"]
+
+
+def test_problems_are_those_of_what_is_not_so() -> None:
+    """They are what the person reads when the time is over."""
+    progress = Progress({"web": 1, "db": 1})
+    progress.fold(
+        [
+            ObjectChange(service=a_service_view(problems=("no node has a GPU",))),
+            ObjectChange(service=a_service_view("db", is_converged=True)),
+        ]
+    )
+    assert progress.problems() == ["web: no node has a GPU"]
+    progress.forget()
+    assert progress.problems() == []
