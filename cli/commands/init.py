@@ -10,6 +10,7 @@ from cli.context import Context
 from cli.daemons import load_part
 from cli.exits import ExitCode
 from cli.settings import OutputFormat
+from dray.errors import AlreadyExists
 
 __all__ = ["add_arguments", "run"]
 
@@ -45,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="etcd was restored from a backup: raise the cluster's generation instead of making "
         "one",
     )
+    parser.add_argument(
+        "--if-absent", action="store_true", help="a cluster that is there already is no error"
+    )
     for name in ("cert", "key", "ca"):
         parser.add_argument(f"--etcd-{name}", metavar="PATH", help=f"{name} for etcd (PEM)")
     add_format(parser)
@@ -56,13 +60,19 @@ def run(given: argparse.Namespace, context: Context) -> ExitCode:
     from cli.views import ClusterMadeView
 
     settings = context.settings
-    made: Any = load_part("scheduler.init", "scheduler").run_init(
-        urls=given.etcd,
-        files=(given.etcd_cert, given.etcd_key, given.etcd_ca),
-        insecure=settings.insecure,
-        ranges=(given.range_cidr, given.vip_range_cidr, given.node_prefix_length),
-        is_restored=given.restored,
-    )
+    try:
+        made: Any = load_part("scheduler.init", "scheduler").run_init(
+            urls=given.etcd,
+            files=(given.etcd_cert, given.etcd_key, given.etcd_ca),
+            insecure=settings.insecure,
+            ranges=(given.range_cidr, given.vip_range_cidr, given.node_prefix_length),
+            is_restored=given.restored,
+        )
+    except AlreadyExists as error:
+        if not given.if_absent:
+            raise
+        context.warn(error.message)
+        return ExitCode.CONVERGED
     view = ClusterMadeView(
         made.cluster_id,
         made.generation,
