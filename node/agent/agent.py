@@ -89,7 +89,16 @@ class Agent:
         self.share: Share | None = None
         self.cluster_id: ClusterId | None = None
         self.pulls: dict[str, PullProgress] = {}
-        self._steps = Steps(parts.runtime, parts.network, parts.contents, self, self, parts.clock)
+        self.volumes_made = Signal()
+        self._steps = Steps(
+            parts.runtime,
+            parts.network,
+            parts.contents,
+            self,
+            self,
+            parts.clock,
+            self.volumes_made.send,
+        )
         self._specs_ahead: dict[tuple[ServiceKey, int], TaskSpecEntry] = {}
         self._runners: dict[TaskId, TaskRunner] = {}
         self._group: asyncio.TaskGroup | None = None

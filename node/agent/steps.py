@@ -84,8 +84,10 @@ class Steps:
         lenders: Lenders,
         withdrawing: Withdrawing,
         clock: Clock,
+        volume_made: Callable[[], None],
     ) -> None:
         """Carry out steps on a runtime, a network and the files of configs and secrets."""
+        self._volume_made = volume_made
         self._runtime = runtime
         self._network = network
         self._contents = contents
@@ -152,6 +154,8 @@ class Steps:
             refused = await self._runtime.ensure_volume(request)
             if refused is not None:
                 return refused
+        if plan.make:
+            self._volume_made()
         return plan
 
     async def _attach(self, work: Work, lenders: dict[ServiceKey, str]) -> Attached | AttachRefused:

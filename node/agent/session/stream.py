@@ -1,0 +1,425 @@
+"""How does the node find the leader, and keep its stream to it?
+
+It asks one scheduler after another; whoever does not lead says who does. With the leader: Hello,
+Welcome, then reports up and assignments down until the stream ends. A stream that ends says
+nothing about anything: containers run on, and the node looks for the leader again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import grpc
+
+from dray.addresses import HostPort
+from dray.api.v1 import node_pb2, node_pb2_grpc, types_pb2
+from dray.clock import Clock
+from dray.convert import from_proto
+from dray.errors import DrayError, InvalidRequest, PeerMisbehaved, Unavailable
+from dray.log import Logger
+from dray.model import ContentRef, Epoch, FaultKind, NodeInfo, StoreRevision
+from dray.names import ClusterId, NodeId, TaskId, id_bytes, id_text
+from dray.retry import Backoff
+from dray.tls import Tls, client_channel
+from node.agent.agent import Agent
+from node.agent.contents import Content
+from node.agent.disk import Disk
+from node.agent.faults import Faults
+from node.agent.session.reports import Reports
+from node.agent.session.wire import (
+    Greeting,
+    address_from_proto,
+    assignment_from_proto,
+    config_from_proto,
+    content_request,
+    hello_to_proto,
+    merged,
+    specs_from_proto,
+    welcome_from_proto,
+)
+from node.agent.stored import Identity, NodeConfig
+from node.ports import Discovery
+
+__all__ = ["GOODBYE_WAIT_S", "Session", "SessionParts", "SessionSettings"]
+
+CONNECT_WITHIN_S: Final = 5.0  # s until a scheduler answers the Hello
+WRITE_WITHIN_S: Final = 30.0  # s: a leader that does not read for so long is given up
+CONTENT_WITHIN_S: Final = 10.0
+GOODBYE_WAIT_S: Final = 2.0  # s that a goodbye before a restart waits for the stream's end
+ADDRESSES_MAX: Final = 32
+HOPS_MAX: Final = 2  # redirections in a row that are followed at once
+REFUSED_WAIT_S: Final = 15.0
+BACKOFF: Final = Backoff(first_s=0.25, max_s=5.0)
+
+_Reason = node_pb2.RefusedReason
+OpenRelay = Callable[[node_pb2.OpenRelay, "Connection"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """How schedulers are reached.
+
+    Attributes:
+        schedulers: Where to begin looking.
+        tls: Certificates, or None for plain text.
+        insecure: Allow plain text beyond this machine.
+        drain_on_stop_s: When the daemon ends: how long tasks get to move away; 0: they stay.
+    """
+
+    schedulers: tuple[HostPort, ...]
+    tls: Tls | None = None
+    insecure: bool = False
+    drain_on_stop_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionParts:
+    """What the session speaks for."""
+
+    disk: Disk
+    agent: Agent
+    discovery: Discovery
+    reports: Reports
+    faults: Faults
+    clock: Clock
+    rng: random.Random
+    log: Logger
+    info: Callable[[int], NodeInfo]
+    """Returns who the node is, in this life."""
+    configured: Callable[[NodeConfig], Awaitable[None]]
+    """Told what the leader says about the node, before anything is run."""
+    open_relay: OpenRelay
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The leader that the node is connected to."""
+
+    address: HostPort
+    channel: grpc.aio.Channel
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """How a try ended: whom to ask next (None: go on in the list), after what pause (None: own)."""
+
+    next: HostPort | None = None
+    wait_s: float | None = None
+    reason: str = ""
+
+
+class Session:
+    """The node's side of the stream. `run` under the supervisor; a `ContentSource` meanwhile."""
+
+    def __init__(
+        self,
+        settings: SessionSettings,
+        parts: SessionParts,
+        identity: Identity,
+        config: NodeConfig | None,
+    ) -> None:
+        """Make a session that is not connected.
+
+        Args:
+            settings: How schedulers are reached.
+            parts: What it speaks for.
+            identity: Who the node is, with its life.
+            config: What a leader told it in an earlier life; None: it never joined.
+        """
+        self._settings = settings
+        self._parts = parts
+        self._agent = parts.agent
+        self.identity = identity
+        self.config = config
+        self.connection: Connection | None = None
+        self._call: Any = None
+        self._sending = asyncio.Lock()
+        self._last_leader: tuple[NodeId, Epoch] | None = None
+
+    # ---- finding the leader ----------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep a stream to the leader; cancelled, it says goodbye."""
+        hint: HostPort | None = None
+        turn = hops = failures = 0
+        while True:
+            addresses = self._addresses()
+            address = hint or addresses[turn % len(addresses)]
+            turn += 1
+            ended = await self._try(address)
+            failures = 0 if self.connection is not None else failures + 1
+            self.connection = None
+            hint = ended.next
+            hops = hops + 1 if hint is not None else 0
+            self._parts.log.info(
+                "no stream to the leader", address=str(address), reason=ended.reason
+            )
+            if ended.wait_s is not None:
+                await self._parts.clock.sleep(ended.wait_s)
+            elif hint is None or hops > HOPS_MAX:
+                rounds = 1 + failures // len(addresses)
+                await self._parts.clock.sleep(BACKOFF.delay_s(rounds, self._parts.rng))
+
+    def _addresses(self) -> tuple[HostPort, ...]:
+        """Return whom to ask: those on the command line, and those that a leader told of."""
+        known = self.config.schedulers if self.config is not None else ()
+        return tuple(dict.fromkeys((*self._settings.schedulers, *known)))[:ADDRESSES_MAX]
+
+    async def _try(self, address: HostPort) -> _Ended:
+        """Speak with one scheduler until its stream ends."""
+        channel = client_channel(address, self._settings.tls, insecure=self._settings.insecure)
+        try:
+            return await self._speak(address, channel)
+        except grpc.aio.AioRpcError as error:
+            return _Ended(reason=f"{error.code().name}: {error.details()}")
+        except TimeoutError:
+            return _Ended(reason="it does not answer")
+        except asyncio.CancelledError:
+            await self._say_goodbye()
+            raise
+        except InvalidRequest as error:
+            return _Ended(reason=f"it sent what this version does not understand: {error}")
+        except DrayError as error:
+            if not error.retryable:
+                raise
+            return _Ended(reason=str(error))
+        finally:
+            self._call = None
+            with contextlib.suppress(asyncio.CancelledError):
+                await channel.close(0.0)
+
+    async def _speak(self, address: HostPort, channel: grpc.aio.Channel) -> _Ended:
+        stub = node_pb2_grpc.NodeServiceStub(channel)
+        greeting = self._greeting()
+        self._call = stub.Session()
+        async with asyncio.timeout(CONNECT_WITHIN_S):
+            await self._send(node_pb2.SessionRequest(hello=hello_to_proto(greeting)))
+            response = await self._call.read()
+        if response is grpc.aio.EOF:
+            return _Ended(reason="it ended the stream at once")
+        kind = response.WhichOneof("message")
+        if kind == "not_leader":
+            return self._redirected(response.not_leader)
+        if kind == "refused":
+            return self._refused(response.refused)
+        if kind != "welcome":
+            raise PeerMisbehaved(f"its first message is {kind}", retryable=True)
+        epoch = self._checked_epoch(response)
+        await self._welcomed(response, epoch)
+        self.connection = Connection(address, channel, epoch)
+        self._parts.log.info("connected to the leader", address=str(address), epoch=_text(epoch))
+        return await self._converse(epoch)
+
+    def _greeting(self) -> Greeting:
+        share = self._agent.share
+        evidence = None
+        if self._last_leader is not None:
+            leader = self._last_leader[0]
+            found = (each for each in self._parts.discovery.evidence() if each.target == leader)
+            evidence = next(found, None)
+        return Greeting(
+            self._parts.info(self.identity.life),
+            self.identity.cluster_id,
+            0 if self.config is None else self.config.cluster.generation,
+            self.identity.epoch,
+            None if share is None else share.assignment,
+            evidence,
+            self._last_leader[1] if self._last_leader is not None else None,
+        )
+
+    def _redirected(self, message: node_pb2.NotLeader) -> _Ended:
+        if not message.HasField("leader"):
+            wait_s = self._parts.rng.uniform(0.5, 1.0)
+            return _Ended(wait_s=wait_s, reason="there is no leader at the moment")
+        return _Ended(next=address_from_proto(message.leader), reason="another scheduler leads")
+
+    def _refused(self, message: node_pb2.Refused) -> _Ended:
+        name = _Reason.Name(message.reason).removeprefix("REFUSED_REASON_").lower()
+        is_clone = message.reason == _Reason.REFUSED_REASON_CLONE
+        clone = {FaultKind.CLONE: message.message} if is_clone else {}
+        self._parts.faults.tell("session", clone)
+        self._parts.log.error("the leader refused this node", reason=name, error=message.message)
+        wait_s = message.retry_after_s or REFUSED_WAIT_S
+        return _Ended(wait_s=min(max(wait_s, 1.0), 300.0), reason=name)
+
+    # ---- with the leader -------------------------------------------------------------------------
+
+    def _checked_epoch(self, response: node_pb2.SessionResponse) -> Epoch:
+        """Return the leader's epoch, of this node's cluster and not below one already seen."""
+        cluster_id = ClusterId(id_text(response.cluster_id))
+        if self.identity.cluster_id not in (None, cluster_id):
+            raise PeerMisbehaved("it serves another cluster", retryable=True)
+        epoch = from_proto(response.epoch, Epoch, name="epoch")
+        if self.identity.epoch is not None and epoch < self.identity.epoch:
+            raise PeerMisbehaved(
+                f"its epoch {_text(epoch)} is below {_text(self.identity.epoch)}", retryable=True
+            )
+        return epoch
+
+    async def _welcomed(self, response: node_pb2.SessionResponse, epoch: Epoch) -> None:
+        """Keep what the leader says of the cluster and this node, then act on it."""
+        config, leader = welcome_from_proto(response.welcome)
+        cluster_id = ClusterId(id_text(response.cluster_id))
+        config = merged(self.config, config)
+        await asyncio.to_thread(self._parts.disk.write_config, config)
+        self.config = config
+        identity = replace(self.identity, cluster_id=cluster_id, epoch=epoch)
+        if identity != self.identity:
+            await asyncio.to_thread(self._parts.disk.write_identity, identity)
+            self.identity = identity
+        self._last_leader = None if leader is None else (leader, epoch)
+        self._parts.faults.tell("session", {})
+        await self._parts.configured(config)
+        self._agent.new_stream()
+        self._agent.join(cluster_id)
+
+    async def _converse(self, epoch: Epoch) -> _Ended:
+        """Report and listen until the stream ends."""
+        reporting = asyncio.create_task(self._parts.reports.run(self._send), name="reports")
+        try:
+            while True:
+                reading = asyncio.ensure_future(self._call.read())
+                await asyncio.wait({reading, reporting}, return_when=asyncio.FIRST_COMPLETED)
+                if reporting.done() and not reading.done():
+                    reading.cancel()
+                    return _Ended(reason=_why(reporting))
+                response = reading.result()
+                if response is grpc.aio.EOF:
+                    return _Ended(reason="it ended the stream")
+                kind = response.WhichOneof("message")
+                if kind == "not_leader":
+                    return self._redirected(response.not_leader)
+                if kind == "refused":
+                    return self._refused(response.refused)
+                if kind == "resync":
+                    await _cancelled(reporting)
+                    reporting = asyncio.create_task(self._parts.reports.run(self._send))
+                    continue
+                if self._checked_epoch(response) != epoch:
+                    raise PeerMisbehaved("its epoch changed within a stream", retryable=True)
+                await self._obey(kind, response)
+        finally:
+            await _cancelled(reporting)
+
+    async def _obey(self, kind: str | None, response: node_pb2.SessionResponse) -> None:
+        match kind:
+            case "ping":
+                pong = node_pb2.Pong(sequence=response.ping.sequence)
+                await self._send(node_pb2.SessionRequest(pong=pong))
+            case "assignment":
+                await self._assigned(response.assignment)
+            case "specs":
+                self._agent.hold_specs(specs_from_proto(response.specs))
+            case "config":
+                await self._configured(response.config)
+            case "open_relay":
+                assert self.connection is not None
+                self._parts.open_relay(response.open_relay, self.connection)
+            case "remove_orphans":
+                task_ids = [TaskId(id_text(raw)) for raw in response.remove_orphans.task_ids]
+                await self._agent.remove_orphans(task_ids)
+            case _:
+                pass  # a newer leader sent it
+
+    async def _assigned(self, message: node_pb2.AssignmentPush) -> None:
+        assignment, projects = assignment_from_proto(message)
+        refused = await self._agent.take(assignment, projects)
+        result = node_pb2.AssignmentResult(
+            mod_revision=StoreRevision(assignment.mod_revision),
+            is_accepted=refused is None,
+            reason="" if refused is None else refused.reason,
+        )
+        result.epoch.CopyFrom(message.assignment.epoch)
+        if refused is not None:
+            self._parts.log.warning("assignment refused", reason=refused.reason)
+        await self._send(node_pb2.SessionRequest(assignment_result=result))
+
+    async def _configured(self, message: node_pb2.NodeConfig) -> None:
+        assert self.config is not None
+        config = merged(self.config, config_from_proto(message, self.config.cluster))
+        await asyncio.to_thread(self._parts.disk.write_config, config)
+        self.config = config
+        await self._parts.configured(config)
+
+    async def _send(self, request: node_pb2.SessionRequest) -> None:
+        if self.identity.cluster_id is not None:
+            request.cluster_id = id_bytes(self.identity.cluster_id)
+        async with self._sending, asyncio.timeout(WRITE_WITHIN_S):
+            if self._call is None:
+                raise Unavailable("the stream has ended")
+            await self._call.write(request)
+
+    async def _say_goodbye(self) -> None:
+        """Tell the leader how the node leaves, and wait for it to end the stream."""
+        if self.connection is None or self._call is None:
+            return
+        drain_s = self._settings.drain_on_stop_s
+        kind = types_pb2.GOODBYE_KIND_SHUTDOWN if drain_s > 0 else types_pb2.GOODBYE_KIND_RESTART
+        goodbye = node_pb2.Goodbye(kind=kind, drain_timeout_s=drain_s)
+        with contextlib.suppress(TimeoutError, DrayError, grpc.aio.AioRpcError):
+            async with asyncio.timeout(drain_s or GOODBYE_WAIT_S):
+                await self._send(node_pb2.SessionRequest(goodbye=goodbye))
+                reporting = asyncio.create_task(self._parts.reports.run(self._send))
+                try:
+                    await self._read_to_the_end()
+                finally:
+                    await _cancelled(reporting)
+
+    async def _read_to_the_end(self) -> None:
+        """Go on obeying, as tasks move away, until the leader ends the stream."""
+        while (response := await self._call.read()) is not grpc.aio.EOF:
+            await self._obey(response.WhichOneof("message"), response)
+
+    # ---- contents --------------------------------------------------------------------------------
+
+    async def fetch(self, project: str, ref: ContentRef) -> Content:
+        """Return a piece of content from the leader."""
+        connection, cluster_id = self.connection, self.identity.cluster_id
+        if connection is None or cluster_id is None:
+            raise Unavailable("there is no leader at the moment")
+        stub = node_pb2_grpc.NodeServiceStub(connection.channel)
+        request = content_request(
+            cluster_id, self.identity.node_id, self.identity.life, project, ref
+        )
+        try:
+            response = await stub.GetContent(request, timeout=CONTENT_WITHIN_S)
+        except grpc.aio.AioRpcError as error:
+            is_final = error.code() in (
+                grpc.StatusCode.NOT_FOUND,
+                grpc.StatusCode.INVALID_ARGUMENT,
+            )
+            raise Unavailable(str(error.details()), retryable=not is_final) from error
+        return Content(response.content, response.salt)
+
+
+def _text(epoch: Epoch) -> str:
+    return f"{epoch.generation}/{epoch.create_revision}"
+
+
+def _why(task: asyncio.Task[None]) -> str:
+    """Return why the reports ended; a bug goes on to the supervisor."""
+    error = task.exception()
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    if isinstance(error, TimeoutError):
+        return "it does not read"
+    if isinstance(error, DrayError):
+        return str(error)
+    if isinstance(error, asyncio.InvalidStateError):
+        return "the stream has ended"
+    assert error is not None
+    raise error
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for its end; how it ended does not matter any more."""
+    task.cancel()
+    await asyncio.wait({task})
