@@ -12,6 +12,7 @@ from dray.model import (
     Epoch,
     ImageOptions,
     NodeCapacity,
+    NodeInfo,
     NodeRecord,
     Placement,
     Platform,
@@ -41,10 +42,12 @@ __all__ = [
     "GIB",
     "PROJECT",
     "CountingIds",
+    "a_container",
     "a_group",
     "a_key",
     "a_node",
     "a_placement_node",
+    "a_port",
     "a_record",
     "a_service",
     "a_share",
@@ -52,6 +55,7 @@ __all__ = [
     "a_snapshot",
     "a_task",
     "an_id",
+    "an_info",
     "node_id",
     "reserving",
     "task_id",
@@ -137,6 +141,16 @@ def a_service(
     )
 
 
+def a_container(image: str = "web:1") -> ContainerSpec:
+    """Return a container of an image."""
+    return ContainerSpec(ImageOptions(image))
+
+
+def a_port(target: int, published: int = 0) -> PublishedPort:
+    """Return a port that all nodes publish; 0: dray chooses which."""
+    return PublishedPort(target, published)
+
+
 def a_key(service: str = "web", project: str = PROJECT) -> ServiceKey:
     """Return a service's key."""
     return ServiceKey(project, service)
@@ -183,6 +197,22 @@ def a_node(
         labels=string_map(labels or {}),
         taints=taints,
         availability=availability,
+    )
+
+
+def an_info(number: int = 1, *, life: int = 1, cpus: float = 4) -> NodeInfo:
+    """Return what node n1, n2 … says of itself."""
+    return NodeInfo(
+        node_id(number),
+        f"n{number}",
+        life,
+        boot_id=f"boot-{life}",
+        version="0.1.0",
+        advertise_address=f"127.0.{number // 256}.{number % 256}",
+        gossip_port=7946,
+        platform=Platform(),
+        engine_version="20.10.24",
+        capacity=NodeCapacity(int(cpus * 1000), 8 * GIB),
     )
 
 

@@ -216,7 +216,12 @@ class ProjectEdit:
             ResourceExhausted: It does not fit into one transaction.
         """
         if not self._services and not self._more and record == self.record:
-            return Draft((), (), self.snapshot, changes, self.revision, warnings)
+            same = Compare(
+                project_key(self.project),
+                CompareField.MOD_REVISION,
+                StoreRevision(self.revision),
+            )
+            return Draft((same,), (), self.snapshot, changes, self.revision, warnings)
         written = self._stamped(record)
         put = Put(project_key(self.project), encode(written))
         operations = (put, *self._operations())

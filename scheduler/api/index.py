@@ -49,6 +49,12 @@ class TaskIndex:
                 self._by_service.setdefault(key, {}).setdefault(node_id, []).append(task)
                 self._by_id[task.task_id] = HeldTask(node_id, task)
 
+    def copy(self) -> TaskIndex:
+        """Return an index that stays as this one is now; `task` is not answered by it."""
+        kept = TaskIndex()
+        kept._by_service = {key: dict(tasks) for key, tasks in self._by_service.items()}
+        return kept
+
     def of_service(self, key: ServiceKey) -> list[HeldTask]:
         """Return a service's tasks by slot, the newest of a slot first."""
         found = [

@@ -110,10 +110,10 @@ def update_node(snapshot: Snapshot, name: str, change: NodeChange, call: Call) -
         taints=tuple(sorted(taints, key=lambda taint: (taint.key, taint.effect.value))),
         availability=change.availability or record.availability,
     )
-    if after == record:
-        return Draft((), (), snapshot, revision=revision)
     key = node_key(record.node_id)
     compare = Compare(key, CompareField.MOD_REVISION, StoreRevision(revision))
+    if after == record:
+        return Draft((compare,), (), snapshot, revision=revision)
     nodes = {**snapshot.nodes, record.node_id: after}
     return Draft(
         (compare,),

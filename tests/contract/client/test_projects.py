@@ -1,0 +1,275 @@
+"""Does the API keep what it is told, once, and refuse what it must? Through a real channel."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dray.client import Write
+from dray.errors import (
+    AlreadyExists,
+    DrayError,
+    ErrorCode,
+    FailedPrecondition,
+    InvalidRequest,
+    NotFound,
+    ResourceExhausted,
+    RevisionConflict,
+)
+from dray.model import ConfigSpec, FileMount, ProjectSpec, SecretSpec
+from dray.names import RequestId
+from dray.views import ChangeKind
+from scheduler.store.memory import CommitFault
+from tests.builders import a_container, a_port, a_service, an_id
+from tests.contract.client.rig import cluster, project_of
+
+REQUEST = RequestId(an_id(77))
+
+
+async def test_a_project_is_applied_changed_and_removed() -> None:
+    """Services are created, changed, kept or removed, and every change is a numbered revision."""
+    async with cluster() as made, made.client() as client:
+        web, worker = a_service("web", replicas=2), a_service("worker")
+        reply = await client.apply_project(project_of(web, worker))
+        assert [each.kind for each in reply.services] == [ChangeKind.CREATED] * 2
+        again = await client.apply_project(project_of(web, worker))
+        assert [each.kind for each in again.services] == [ChangeKind.UNCHANGED] * 2
+        assert again.revision == reply.revision
+
+        changed = await client.apply_project(project_of(a_service("web", image="web:2")))
+        by_name = {each.service: each for each in changed.services}
+        assert by_name["web"].kind is ChangeKind.REPLACED
+        assert (by_name["web"].old_revision, by_name["web"].revision) == (1, 2)
+        assert ("image", "web:1", "web:2") in {
+            (each.path, each.before, each.after) for each in by_name["web"].changes
+        }
+        assert by_name["worker"].kind is ChangeKind.KEPT
+        assert "worker" in changed.header.warnings[0]
+
+        gone = await client.apply_project(
+            project_of(a_service("web", image="web:2")), remove_absent_services=True
+        )
+        assert {each.service: each.kind for each in gone.services} == {
+            "web": ChangeKind.UNCHANGED,
+            "worker": ChangeKind.REMOVED,
+        }
+        listed = await client.list_services("shop")
+        assert [each.record.spec.name for each in listed.services] == ["web"]
+        await client.remove_project("shop")
+        assert (await client.get_project("shop")).project.is_removing  # type: ignore[union-attr]
+        with pytest.raises(FailedPrecondition, match="being removed"):
+            await client.apply_project(project_of(web))
+
+
+async def test_a_repeated_call_is_carried_out_once() -> None:
+    """The same request id gives the first result, on any scheduler, however often it is sent."""
+    async with cluster(2) as made:
+        spec = project_of(a_service("web"))
+        async with made.client(made.schedulers[0]) as one, made.client(made.schedulers[1]) as two:
+            first = await one.apply_project(spec, Write(REQUEST, if_revision=0))
+            assert not first.is_repeated
+            second = await two.apply_project(spec, Write(REQUEST, if_revision=0))
+            assert second.is_repeated
+            assert (second.revision, second.services) == (first.revision, first.services)
+            with pytest.raises(InvalidRequest, match="was used for another"):
+                await one.apply_project(project_of(a_service("db")), Write(REQUEST))
+            with pytest.raises(AlreadyExists, match="was used for ApplyProject"):
+                await one.restart_services("shop", write=Write(REQUEST))
+            history = await one.list_revisions("shop", "web")
+            assert [each.revision for each in history.revisions] == [1]
+
+
+@pytest.mark.parametrize("fault", [CommitFault.LOST, CommitFault.UNANSWERED])
+async def test_a_lost_answer_is_repeated_by_the_client(fault: CommitFault) -> None:
+    """Whether a write was applied or not when its answer was lost, it is applied once."""
+    async with cluster() as made, made.client() as client:
+        await client.get_cluster_info()
+        made.stores[0].fail_next_commit(fault)
+        await client.apply_project(project_of(a_service("web")))
+        history = await client.list_revisions("shop", "web")
+        assert [each.revision for each in history.revisions] == [1]
+
+
+async def test_a_write_that_expects_another_revision_is_refused() -> None:
+    """`if_revision` protects against others, and 0 against what exists."""
+    async with cluster() as made, made.client() as client:
+        spec = project_of(a_service("web"))
+        first = await client.apply_project(spec, Write(if_revision=0))
+        with pytest.raises(RevisionConflict, match="exists already"):
+            await client.apply_project(spec, Write(if_revision=0))
+        with pytest.raises(RevisionConflict) as caught:
+            await client.scale_services("shop", {"web": 3}, Write(if_revision=first.revision - 1))
+        assert caught.value.context["revision"] == str(first.revision)
+        scaled = await client.scale_services("shop", {"web": 3}, Write(if_revision=first.revision))
+        assert scaled.revision > first.revision
+
+
+async def test_scale_restart_history_diff_and_revert() -> None:
+    """Each is a new revision; a revert brings back the content of an older one."""
+    async with cluster() as made, made.client() as client:
+        await client.apply_project(project_of(a_service("web", replicas=1)))
+        (scaled,) = (await client.scale_services("shop", {"web": 3})).services
+        assert (scaled.kind, scaled.revision) == (ChangeKind.UPDATED, 2)
+        (restarted,) = (await client.restart_services("shop")).services
+        assert (restarted.kind, restarted.revision) == (ChangeKind.REPLACED, 3)
+        await client.apply_project(project_of(a_service("web", replicas=3, image="web:2")))
+        diff = await client.diff_revisions("shop", "web")
+        assert (diff.from_revision, diff.to_revision) == (3, 4)
+        assert [each.path for each in diff.changes] == ["image"]
+        assert all(each.replaces_tasks for each in diff.changes)
+        whole = await client.diff_revisions("shop", "web", 1, 4)
+        assert "deploy.replicas" in [each.path for each in whole.changes]
+
+        reply = await client.revert_service("shop", "web", 1)
+        assert reply.service is not None
+        assert (reply.service.revision, reply.service.kind) == (5, ChangeKind.REPLACED)
+        (newest, *_) = (await client.list_revisions("shop", "web")).revisions
+        assert newest.reverted_from == 1
+        assert newest.spec.mode.replicas == 1
+        assert newest.spec.task.force == 1, "a restart does not come back"
+        with pytest.raises(NotFound, match="no revision 99"):
+            await client.revert_service("shop", "web", 99)
+        with pytest.raises(RevisionConflict):
+            await client.revert_service("shop", "web", 2, Write(if_revision=4))
+        older = await client.get_service("shop", "web", 2)
+        assert older.service is not None
+        assert older.service.record.spec.mode.replicas == 3
+
+
+async def test_services_get_addresses_of_their_own() -> None:
+    """Each service has one address, keeps it when it changes, and gives it back at its end."""
+    async with cluster() as made, made.client() as client:
+        await client.apply_project(project_of(a_service("web"), a_service("db")))
+        before = {
+            each.record.spec.name: each.record.vip
+            for each in (await client.list_services("shop")).services
+        }
+        assert len(set(before.values())) == 2
+        assert all(address.startswith("10.224.") for address in before.values())
+        await client.apply_project(project_of(a_service("web", image="web:2"), a_service("db")))
+        after = await client.get_service("shop", "web")
+        assert after.service is not None
+        assert after.service.record.vip == before["web"]
+        await client.remove_project("shop")
+        assert made.first.mirror.snapshot.vips == {}
+
+
+async def test_ports_are_chosen_and_never_taken_twice() -> None:
+    """An open port is chosen and kept; a port that another service publishes is refused."""
+    async with cluster() as made, made.client() as client:
+        web = a_service("web", ports=(a_port(80),))
+        await client.apply_project(project_of(web))
+        chosen = (await client.get_service("shop", "web")).service
+        assert chosen is not None
+        (port,) = chosen.record.spec.ports
+        assert 30_000 <= port.published < 32_768
+        again = await client.apply_project(project_of(web))
+        assert [each.kind for each in again.services] == [ChangeKind.UNCHANGED]
+        taken = a_service("api", ports=(a_port(80, port.published),))
+        with pytest.raises(AlreadyExists, match=f"{port.published}/tcp") as caught:
+            await client.apply_project(project_of(taken, name="other"))
+        assert caught.value.context["field"] == "services.api.ports"
+
+
+async def test_contents_replace_the_tasks_that_use_them() -> None:
+    """A config's new content replaces its users alone; a secret is never in a reply."""
+    mount = FileMount("motd", "/etc/motd")
+    key = FileMount("key", "/run/secrets/key")
+    web = a_service("web", container=replace(a_container(), configs=(mount,), secrets=(key,)))
+
+    def spec(motd: bytes, secret: bytes = b"hunter2") -> ProjectSpec:
+        return ProjectSpec(
+            "shop",
+            (a_service("db"), web),
+            configs=(ConfigSpec("motd", "shop_motd", content=motd),),
+            secrets=(SecretSpec("key", "shop_key", content=secret),),
+        )
+
+    async with cluster() as made, made.client() as client:
+        await client.apply_project(spec(b"one"))
+        same = await client.apply_project(spec(b"one"))
+        assert {each.kind for each in same.services} == {ChangeKind.UNCHANGED}
+        for changed in (spec(b"two"), spec(b"two", b"other")):
+            reply = await client.apply_project(changed)
+            kinds = {each.service: each.kind for each in reply.services}
+            assert kinds == {"db": ChangeKind.UNCHANGED, "web": ChangeKind.REPLACED}
+            assert "hunter2" not in repr(reply)
+        asked = (await client.get_project("shop")).spec
+        assert asked is not None
+        assert (asked.secrets[0].content, asked.configs[0].content) == (b"", b"")
+        other = ProjectSpec(
+            "two",
+            (web,),
+            configs=(ConfigSpec("motd", "shop_motd", external=True),),
+            secrets=(SecretSpec("key", "nobody_has_it", external=True),),
+        )
+        with pytest.raises(NotFound, match="nobody_has_it"):
+            await client.apply_project(other)
+        found = replace(other, secrets=(SecretSpec("key", "shop_key", external=True),))
+        await client.apply_project(found)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (ProjectSpec("Shop"), "project name"),
+        (project_of(a_service("web"), a_service("web")), "twice"),
+        (project_of(a_service("web.x"), a_service("web-x")), "same DNS name"),
+        (project_of(a_service("web", replicas=-1)), "replicas"),
+        (
+            project_of(
+                a_service(
+                    "web", container=replace(a_container(), configs=(FileMount("no", "/no"),))
+                )
+            ),
+            "'no' is not among the project's configs",
+        ),
+    ],
+    ids=["name", "twice", "label", "replicas", "reference"],
+)
+async def test_a_project_that_contradicts_itself_is_refused(
+    spec: ProjectSpec, message: str
+) -> None:
+    """The refusal names the field, and nothing is stored."""
+    async with cluster() as made, made.client() as client:
+        with pytest.raises(InvalidRequest, match=message):
+            await client.apply_project(spec)
+        assert (await client.list_projects()).projects == ()
+
+
+async def test_what_fits_no_transaction_is_refused_with_the_way_out() -> None:
+    """A change of very many services says how to make it in parts."""
+    async with cluster() as made, made.client() as client:
+        services = [a_service(f"s{number:03}") for number in range(60)]
+        with pytest.raises(ResourceExhausted, match="60 services") as caught:
+            await client.apply_project(project_of(*services))
+        assert "dray up" in caught.value.hint
+        await client.apply_project(project_of(*services[:30]))
+        await client.apply_project(project_of(*services[30:]))
+        assert len((await client.list_services("shop")).services) == 60
+        await client.remove_project("shop")
+        assert (await client.list_services("shop")).services == ()
+
+
+async def test_unknown_things_are_named_with_what_there_is() -> None:
+    """A wrong name says which names there are."""
+    async with cluster() as made, made.client() as client:
+        await client.apply_project(project_of(a_service("web")))
+        for call in (
+            client.get_project("no"),
+            client.remove_project("no"),
+            client.list_tasks("no"),
+            client.get_service("shop", "no"),
+            client.scale_services("shop", {"no": 1}),
+            client.revert_service("shop", "no"),
+        ):
+            with pytest.raises(NotFound) as caught:
+                await call
+            assert caught.value.hint
+        with pytest.raises(NotFound) as caught:
+            await client.scale_services("shop", {"no": 1})
+        assert caught.value.hint == "it has: web"
+        with pytest.raises(DrayError) as refused:
+            await client.list_tasks(node="n9")
+        assert refused.value.code is ErrorCode.NOT_FOUND
