@@ -83,9 +83,13 @@ class Member:
         seen: What came of this node's own latest probe; None: never probed in this life.
         seen_at_s: When that was, on this node's monotonic clock.
         heard_state: What others last said of it.
+        heard_from: Who said so, first hand; None: itself, or not known.
+        heard_reach: With SUSPECT, STALLED and DEAD: what the probes of who said so found; None: not
+            known. REFUSED is a daemon that is gone: its containers may live.
         last_contact_at_s: When anything last came directly from it, monotonic; None: never.
         rtt_s: Smoothed round-trip time; None: not measured.
         flaps: How often it was declared dead and came back in this life of ours.
+        state_since_s: Since when its state is this one, on this node's monotonic clock.
     """
 
     node_id: NodeId
@@ -98,9 +102,12 @@ class Member:
     seen: ReachKind | None = None
     seen_at_s: float = 0.0
     heard_state: MemberState = MemberState.ALIVE
+    heard_from: NodeId | None = None
+    heard_reach: ReachKind | None = None
     last_contact_at_s: float | None = None
     rtt_s: float | None = None
     flaps: int = 0
+    state_since_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,18 +20,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
-from dray.model import FactKey, FactView, Member, ReachKind
+from dray.model import FactKey, FactView, FaultKind, Member, ReachKind, WitnessEvidence
 from dray.names import NodeId
 
 __all__ = [
     "DATAGRAM_BYTES_MAX",
     "STREAM_MESSAGE_BYTES_MAX",
     "Address",
+    "AnswerStream",
     "ArmTimer",
     "Core",
     "DatagramReceived",
     "Effect",
     "Event",
+    "EvidenceChanged",
     "FactRefused",
     "Join",
     "Leave",
@@ -39,7 +41,9 @@ __all__ = [
     "OpenStream",
     "ProbeReach",
     "PublishFact",
+    "RanLate",
     "ReachProbed",
+    "Remove",
     "Rng",
     "SendDatagram",
     "StreamReceived",
@@ -48,7 +52,9 @@ __all__ = [
     "ViewChanged",
 ]
 
-DATAGRAM_BYTES_MAX: Final = 1_200  # fits every path with VXLAN or WireGuard on it without fragments
+# With its seal (29 bytes, `sealing`) and IP and UDP headers it has below 1,240: fits every path
+# with VXLAN or WireGuard on it without fragments.
+DATAGRAM_BYTES_MAX: Final = 1_160
 STREAM_MESSAGE_BYTES_MAX: Final = 1_048_576  # one chunk of a full sync
 
 
@@ -96,9 +102,10 @@ class DatagramReceived:
 
 @dataclass(frozen=True, slots=True)
 class StreamReceived:
-    """One message of a TCP exchange arrived.
+    """One message of a TCP exchange arrived, at most `STREAM_MESSAGE_BYTES_MAX`, not to be trusted.
 
-    A request from a peer, or the answer to an `OpenStream` (same `stream_id`).
+    The answer to an `OpenStream` has its `stream_id`, from 1. A peer's request has a negative one,
+    new each time; it is answered by an `AnswerStream` among the effects of this event, or not.
     """
 
     source: Address
@@ -120,10 +127,21 @@ class TimerFired:
 
 @dataclass(frozen=True, slots=True)
 class ReachProbed:
-    """What the kernel of `target` answered to a TCP connect, or that nothing came back in time."""
+    """What the kernel of `target` answered to a TCP connect, or that nothing came back in time.
+
+    ANSWERED: its user space sent `data` back on the connection, not to be trusted.
+    """
 
     target: NodeId
     reach: ReachKind
+    data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class RanLate:
+    """The driver's loop ran this much later than it should have: the machine is starved."""
+
+    lateness_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +170,23 @@ class PublishFact:
     value: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Command: an operator has removed these members for good; none of their lives comes back."""
+
+    node_ids: tuple[NodeId, ...]
+
+
 Event: TypeAlias = (
-    DatagramReceived | StreamReceived | TimerFired | ReachProbed | Join | Leave | PublishFact
+    DatagramReceived
+    | StreamReceived
+    | TimerFired
+    | ReachProbed
+    | RanLate
+    | Join
+    | Leave
+    | PublishFact
+    | Remove
 )
 
 
@@ -170,15 +203,23 @@ class SendDatagram:
 
 @dataclass(frozen=True, slots=True)
 class OpenStream:
-    """Connect, send one message, and pass each answer back as `StreamReceived` with this id.
+    """Connect, send one message, and pass the answer back as `StreamReceived` with this id.
 
-    Within `deadline_s` seconds.
+    Within `deadline_s` seconds; else nothing comes back.
     """
 
     to: Address
     stream_id: int
     data: bytes
     deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerStream:
+    """Send one message, of at most `STREAM_MESSAGE_BYTES_MAX`, to the peer that asked on it."""
+
+    stream_id: int
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +238,14 @@ class ArmTimer:
 class ProbeReach:
     """Try a TCP connect to a member's gossip port and report what its kernel did as `ReachProbed`.
 
-    Within `deadline_s`.
+    Once connected, `data` is sent as a stream's message; an answer counts as ANSWERED. Within
+    `deadline_s`.
     """
 
     target: NodeId
     to: Address
     deadline_s: float
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +278,26 @@ class FactRefused:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class EvidenceChanged:
+    """What this node's own probes find of somebody is another than before (`Core.evidence`).
+
+    `number` grows with each change.
+    """
+
+    number: int
+
+
 Effect: TypeAlias = (
-    SendDatagram | OpenStream | ArmTimer | ProbeReach | MemberChanged | FactRefused | ViewChanged
+    SendDatagram
+    | OpenStream
+    | AnswerStream
+    | ArmTimer
+    | ProbeReach
+    | MemberChanged
+    | EvidenceChanged
+    | FactRefused
+    | ViewChanged
 )
 
 
@@ -257,4 +318,30 @@ class Core(Protocol):
 
     def view(self) -> FactView:
         """Return the current view. O(1): views share what did not change."""
+        ...
+
+    def evidence(self, now_s: float) -> tuple[WitnessEvidence, ...]:
+        """Return what this node's own probes find of others, by target.
+
+        Everybody whom they do not reach, and those of whom it is a witness.
+        """
+        ...
+
+    def faults(self, now_s: float) -> tuple[tuple[FaultKind, str], ...]:
+        """Return what is wrong with this node's network or time, with a sentence for people."""
+        ...
+
+    def is_spreading(self, name: str) -> bool:
+        """Return whether a fact of this node is still being told for the first time.
+
+        An empty name asks about the node's own state: its leaving.
+        """
+        ...
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Return how large each part of the state is, and how large it may become."""
+        ...
+
+    def counted(self) -> dict[str, int]:
+        """Return what was counted since the start, by name; for metrics."""
         ...

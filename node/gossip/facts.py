@@ -232,13 +232,18 @@ class View:
 class FactStore:
     """Members and facts as they are now, and the view of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_sequence: int = 0) -> None:
+        """Make an empty store.
+
+        Args:
+            first_sequence: Number of its first view: above those of a store that it replaces.
+        """
         self._members: ShardMap[NodeId, Member] = ShardMap()
         self._facts: ShardMap[NodeId, NodeFacts] = ShardMap()
         self._services: ShardMap[ServiceKey, _Published] = ShardMap()
         self._history: tuple[tuple[int, frozenset[ServiceKey]], ...] = ()
-        self._complete_from = 0
-        self._sequence = 0
+        self._complete_from = first_sequence
+        self._sequence = first_sequence
         self._view: View | None = None
         self._changed_keys: set[FactKey] = set()
         self._tombstones: dict[FactKey, float] = {}

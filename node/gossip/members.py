@@ -1,10 +1,10 @@
 """Which of two rumours about a member wins, and who is probed next?
 
 A rumour says what a member is, as of one (life, incarnation). Of two about one member the higher
-(life, incarnation, state) wins, where LEFT outranks DEAD, DEAD outranks SUSPECT, and SUSPECT
-outranks ALIVE. That is a total order, so rumours can arrive in any order, twice or not at all, and
-whoever has heard the same set of them believes the same. Only the member itself raises its
-incarnation: to refute. A restart is a new life and outranks everything about the old one.
+(life, incarnation, state) wins, where LEFT outranks DEAD, then come STALLED, SUSPECT and ALIVE.
+That is a total order, so rumours can arrive in any order, twice or not at all, and whoever has
+heard the same set of them believes the same. Only the member itself raises its incarnation: to
+refute. A restart is a new life and outranks everything about the old one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dray.model import Member, MemberState
+from dray.model import Member, MemberState, ReachKind
 from dray.names import NodeId
 from node.gossip.core import Address, Rng
 
@@ -35,14 +35,15 @@ __all__ = [
 LIFE_MAX: Final = 2**63 - 1
 INCARNATION_MAX: Final = 2**32 - 1
 
-# STALLED is not spread by this version; it is what a node concludes for itself.
 SPREAD_STATES: Final = (
     MemberState.ALIVE,
     MemberState.SUSPECT,
+    MemberState.STALLED,
     MemberState.DEAD,
     MemberState.LEFT,
 )
 _RANK: Final = {state: rank for rank, state in enumerate(SPREAD_STATES)}
+_HERE: Final = frozenset((MemberState.ALIVE, MemberState.SUSPECT, MemberState.STALLED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class Rumour:
         state: One of `SPREAD_STATES`.
         name: The member's name, with ALIVE; else empty.
         address: Where its gossip listens, with ALIVE; else None.
+        accuser: With SUSPECT, STALLED and DEAD: who says so, first hand; None: hearsay.
+        reach: What the accuser's probes found.
     """
 
     node_id: NodeId
@@ -64,6 +67,8 @@ class Rumour:
     state: MemberState
     name: str = ""
     address: Address | None = None
+    accuser: NodeId | None = None
+    reach: ReachKind | None = None
 
 
 def precedence(about: Rumour | Member) -> tuple[int, int, int]:
@@ -73,7 +78,7 @@ def precedence(about: Rumour | Member) -> tuple[int, int, int]:
 
 def is_here(member: Member) -> bool:
     """Return whether a member counts as present: it is probed, helps, and is in the digest."""
-    return member.state in (MemberState.ALIVE, MemberState.SUSPECT)
+    return member.state in _HERE
 
 
 def rumour_of(member: Member, *, as_alive: bool = False) -> Rumour:
@@ -81,7 +86,7 @@ def rumour_of(member: Member, *, as_alive: bool = False) -> Rumour:
 
     With `as_alive` a suspicion is left out: whoever does not know the member learns where it is.
     """
-    if member.state is MemberState.ALIVE or (as_alive and member.state is MemberState.SUSPECT):
+    if member.state is MemberState.ALIVE or (as_alive and is_here(member)):
         return Rumour(
             member.node_id,
             member.life,
@@ -90,7 +95,14 @@ def rumour_of(member: Member, *, as_alive: bool = False) -> Rumour:
             member.name,
             Address(member.address, member.gossip_port),
         )
-    return Rumour(member.node_id, member.life, member.incarnation, member.state)
+    return Rumour(
+        member.node_id,
+        member.life,
+        member.incarnation,
+        member.state,
+        accuser=member.heard_from,
+        reach=member.heard_reach,
+    )
 
 
 def announced(member: Member) -> tuple[MemberState, int, str, int]:
@@ -98,17 +110,21 @@ def announced(member: Member) -> tuple[MemberState, int, str, int]:
     return (member.state, member.life, member.address, member.gossip_port)
 
 
-def after_rumour(known: Member, rumour: Rumour, *, is_direct: bool) -> Member:
+def after_rumour(known: Member, rumour: Rumour, now_s: float, *, is_direct: bool) -> Member:
     """Return a member as it is after a rumour that outranks what was known.
 
     `is_direct`: the member said so itself, so that what others said of it stays as it was.
     """
+    is_new_state = rumour.state is not known.state
     member = dataclasses.replace(
         known,
         life=rumour.life,
         incarnation=rumour.incarnation,
         state=rumour.state,
         heard_state=known.heard_state if is_direct else rumour.state,
+        heard_from=rumour.accuser,
+        heard_reach=rumour.reach,
+        state_since_s=now_s if is_new_state else known.state_since_s,
     )
     if rumour.address is not None:
         host, port = rumour.address.host, rumour.address.port

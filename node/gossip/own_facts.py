@@ -29,6 +29,10 @@ class OwnFacts:
         self._life = life
         self._version = 0
 
+    def key(self, name: str) -> FactKey:
+        """Return the key of this node's fact of that name."""
+        return FactKey(self._node_id, name)
+
     def publish(self, command: PublishFact, now_s: float) -> Fact | FactRefused | None:
         """Write a fact; return it to be spread, None if nothing changes, or why not."""
         known = self._store.facts_of(self._node_id)

@@ -7,14 +7,16 @@ what changed. What follows from a change (timers, news, effects) is the core's.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from dray.model import MEMBERS_MAX, Member, MemberState
 from dray.names import NodeId
-from node.gossip.core import Rng
+from node.gossip.core import Address, Rng
 from node.gossip.facts import FactStore
 from node.gossip.members import (
+    LIFE_MAX,
     ProbeOrder,
     Rumour,
     after_rumour,
@@ -42,9 +44,11 @@ class Roster:
     def __init__(self, store: FactStore, rng: Rng) -> None:
         self._store = store
         self._rng = rng
-        self._present: list[NodeId] = []  # alive or suspect, sorted
+        self._present: list[NodeId] = []  # alive, suspect or stalled; sorted
         self._gone_at_s: dict[NodeId, float] = {}  # dead and left, oldest first
         self._order = ProbeOrder(rng, MEMBERS_KNOWN_MAX)
+        self._addresses: dict[tuple[str, int], int] = {}  # of those present: how many have it
+        self._forgotten: list[NodeId] = []
 
     @property
     def present(self) -> int:
@@ -82,6 +86,38 @@ class Roster:
         dead = [m for m in members if m is not None and m.state is MemberState.DEAD]
         return dead[self._rng.randrange(len(dead))] if dead else None
 
+    def present_from(self, node_id: NodeId) -> Iterator[NodeId]:
+        """Yield the other present members once, in the order of the ring that follows an id."""
+        at = bisect_left(self._present, node_id)
+        for step in range(len(self._present)):
+            found = self._present[(at + step) % len(self._present)]
+            if found != node_id:
+                yield found
+
+    def present_before(self, node_id: NodeId) -> Iterator[NodeId]:
+        """Yield the other present members once, in the order of the ring that leads to an id."""
+        at = bisect_left(self._present, node_id)
+        for step in range(1, len(self._present) + 1):
+            found = self._present[(at - step) % len(self._present)]
+            if found != node_id:
+                yield found
+
+    def is_address_present(self, address: Address) -> bool:
+        """Return whether a present member has this address."""
+        return (address.host, address.port) in self._addresses
+
+    def take_forgotten(self) -> list[NodeId]:
+        """Return who was forgotten since this was last asked."""
+        forgotten, self._forgotten = self._forgotten, []
+        return forgotten
+
+    def expect(self, node_id: NodeId) -> None:
+        """Make room for what is to be said of a member that may not be known."""
+        if self._store.member(node_id) is None and len(self._store) < MEMBERS_KNOWN_MAX:
+            member = Member(node_id, "", "", 0, 0, 0, MemberState.LEFT)
+            self._store.put_member(member)
+            self._gone_at_s[node_id] = 0.0
+
     def believe(self, rumour: Rumour, now_s: float, *, is_direct: bool) -> Change | None:
         """Take a rumour about another member if it is news; return what it changed.
 
@@ -100,9 +136,10 @@ class Roster:
                 rumour.life,
                 rumour.incarnation,
                 rumour.state,
+                state_since_s=now_s,
             )
         elif precedence(rumour) > precedence(known):
-            after = after_rumour(known, rumour, is_direct=is_direct)
+            after = after_rumour(known, rumour, now_s, is_direct=is_direct)
         else:
             return None
         self._store.put_member(after)
@@ -112,10 +149,15 @@ class Roster:
     def forget_gone(self, before_s: float) -> None:
         """Forget the members that went before this time, with all their facts."""
         for node_id in [node_id for node_id, at_s in self._gone_at_s.items() if at_s < before_s]:
-            self._forget(node_id)
+            member = self._store.member(node_id)
+            if member is not None and member.life < LIFE_MAX:  # who was removed stays so
+                self._forget(node_id)
 
     def _sort_in(self, before: Member | None, after: Member, now_s: float) -> None:
         node_id = after.node_id
+        for member, count in ((before, -1), (after, 1)):
+            if member is not None and is_here(member):
+                self._count_address((member.address, member.gossip_port), count)
         was_here = before is not None and is_here(before)
         if is_here(after) and not was_here:
             insort(self._present, node_id)
@@ -125,6 +167,13 @@ class Roster:
             if was_here:
                 del self._present[bisect_left(self._present, node_id)]
             self._gone_at_s.setdefault(node_id, now_s)
+
+    def _count_address(self, address: tuple[str, int], count: int) -> None:
+        count += self._addresses.get(address, 0)
+        if count:
+            self._addresses[address] = count
+        else:
+            del self._addresses[address]
 
     def _has_room(self) -> bool:
         """Return whether one more member can be present; who is gone longest makes room."""
@@ -136,4 +185,5 @@ class Roster:
 
     def _forget(self, node_id: NodeId) -> None:
         del self._gone_at_s[node_id]
+        self._forgotten.append(node_id)
         self._store.forget_member(node_id)

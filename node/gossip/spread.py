@@ -46,6 +46,10 @@ class SpreadQueue:
     def __len__(self) -> int:
         return len(self._items)
 
+    def has(self, subject: object) -> bool:
+        """Return whether an item about this subject is still to be sent."""
+        return subject in self._items
+
     def put(self, subject: object, item: bytes) -> None:
         """Spread an item from now on."""
         self._items.pop(subject, None)

@@ -12,49 +12,73 @@ itself an answer, its own list of the same range: so the other side can send wha
 A list covers a range of its own (of ids, or of hashes of names), so that one datagram suffices to
 see what is missing in it.
 
+Who is dead here and present there is told to the sender as a *suspicion*, and is to be asked itself
+(`Reply.doubted`): after a partition each half holds the living of the other to be dead, and what
+was concluded then is no news.
+
+On a stream there is one step: `Pull` lists what one side has, `PullAnswer` brings the rest, in
+chunks. That is how a node learns everything when it joins, and what is more than 8 kB behind.
+
 These functions compare and build; the core sends. Nothing here changes anything.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from dray.model import Fact, Member
+from dray.model import Fact, Member, MemberState
 from dray.names import NodeId
+from node.gossip.datagrams import encode_piece, encode_rumour
 from node.gossip.facts import FactStore, bucket_of, name_hash
-from node.gossip.members import is_here, rumour_of
+from node.gossip.members import Rumour, is_here, rumour_of
 from node.gossip.messages import (
     BUCKETS,
     PIECE_BYTES_MAX,
+    PULL_ENTRIES_MAX,
     FactPiece,
     FactRange,
     MemberEntry,
     Message,
+    Pull,
+    PullAnswer,
     SyncBuckets,
     SyncFacts,
     SyncMembers,
-    encode_piece,
-    encode_rumour,
 )
 
-__all__ = ["Reply", "answer_buckets", "answer_facts", "answer_members", "pieces_of"]
+__all__ = [
+    "CHUNK_BYTES",
+    "Reply",
+    "answer_buckets",
+    "answer_facts",
+    "answer_members",
+    "answer_pull",
+    "pieces_of",
+    "pull_entries",
+]
 
-MEMBERS_PER_LIST_MAX: Final = 28  # 37 bytes each: fits a datagram with the longest sender
-FACTS_PER_LIST_MAX: Final = 50  # 18 bytes each at most
+MEMBERS_PER_LIST_MAX: Final = 26  # 37 bytes each: fits a datagram with the longest sender
+FACTS_PER_LIST_MAX: Final = 48  # 18 bytes each at most
 RANGE_BYTES: Final = 48  # what a range takes before its entries
-LIST_ROOM_BYTES: Final = 1_000
+LIST_ROOM_BYTES: Final = 980
 FACT_ENTRY_BYTES_MAX: Final = 18
 HASH_MAX: Final = 2**64 - 1
+CHUNK_BYTES: Final = 262_144  # a chunk of a pull ends with the node that fills it: below 400 kB
 
 
 @dataclass(slots=True)
 class Reply:
-    """What to send back: items for the peer, and lists that ask it for more."""
+    """What to send back: items for the peer, and lists that ask it for more.
+
+    `doubted`: members that are dead here and present there.
+    """
 
     items: list[bytes] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
+    doubted: list[NodeId] = field(default_factory=list)
 
 
 def pieces_of(fact: Fact) -> list[bytes]:
@@ -115,7 +139,10 @@ def answer_members(store: FactStore, message: SyncMembers) -> Reply:
         is_different = True
         known = store.member(node_id)
         if known is not None:  # dead or left here, alive there
-            reply.items.append(encode_rumour(rumour_of(known)))
+            reply.items.append(encode_rumour(_contradiction(known)))
+            if known.state is MemberState.DEAD:
+                reply.doubted.append(node_id)
+    reply.doubted.sort()
     reply.items.sort()
     if is_different and not message.is_answer:
         reply.messages += _member_answer(store, message, ours)
@@ -148,6 +175,43 @@ def answer_facts(store: FactStore, message: SyncFacts) -> Reply:
             own = _ranges(part.node_id, max(1, facts.life), entries, part.low, part.high)
             reply.messages += [SyncFacts((range_,), is_answer=True) for range_ in own]
     return reply
+
+
+def pull_entries(store: FactStore, after: NodeId | None) -> Pull:
+    """Return the request for everything that we lack of the members above `after`."""
+    present = [m for m in _present(store) if after is None or m.node_id > after]
+    return Pull(after, tuple(_entry(store, member) for member in present[:PULL_ENTRIES_MAX]))
+
+
+def answer_pull(store: FactStore, message: Pull) -> tuple[PullAnswer, list[bytes]]:
+    """Return one chunk of what the sender of a pull lacks, and how far it goes."""
+    theirs = {entry.node_id: entry for entry in message.entries}
+    items: list[bytes] = []
+    size_bytes = 0
+    for member in _present(store):
+        if message.after is not None and member.node_id <= message.after:
+            continue
+        entry = theirs.get(member.node_id)
+        added: list[bytes] = []
+        if entry is None or (entry.life, entry.incarnation) < (member.life, member.incarnation):
+            added.append(encode_rumour(rumour_of(member, as_alive=True)))
+        facts = store.facts_of(member.node_id)
+        if facts.facts and (entry is None or entry.facts_digest != facts.digest):
+            for fact in facts.facts.values():
+                added += pieces_of(fact)
+        items += added
+        size_bytes += sum(map(len, added))
+        if size_bytes >= CHUNK_BYTES:
+            return PullAnswer(member.node_id), items
+    return PullAnswer(None), items
+
+
+def _contradiction(known: Member) -> Rumour:
+    """Return what to say of a member that is gone here to somebody for whom it is present."""
+    rumour = rumour_of(known)
+    if known.state is not MemberState.DEAD:
+        return rumour
+    return dataclasses.replace(rumour, state=MemberState.SUSPECT, accuser=None, reach=None)
 
 
 def fact_lists(store: FactStore, node_ids: Sequence[NodeId]) -> Iterator[SyncFacts]:

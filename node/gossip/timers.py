@@ -25,15 +25,27 @@ class Timers:
         """Return whether a timer of this key is to fire."""
         return key in self._armed
 
+    def is_armed_for(self, kind: str, about: str) -> bool:
+        """Return whether a timer of this kind and member is to fire."""
+        return TimerKey(kind, about) in self._armed
+
     def arm(self, key: TimerKey, at_s: float) -> ArmTimer:
         """Return the effect that arms a timer; an earlier one of this key no longer counts."""
         self._generation += 1
         self._armed[key] = (self._generation, at_s)
         return ArmTimer(key, self._generation, at_s)
 
+    def arm_for(self, kind: str, about: str, at_s: float) -> ArmTimer:
+        """Return the effect that arms the timer of a kind and member."""
+        return self.arm(TimerKey(kind, about), at_s)
+
     def disarm(self, key: TimerKey) -> None:
         """Let the timer of this key, if there is one, no longer count."""
         self._armed.pop(key, None)
+
+    def disarm_for(self, kind: str, about: str) -> None:
+        """Let the timer of a kind and member no longer count."""
+        self.disarm(TimerKey(kind, about))
 
     def take(self, fired: TimerFired) -> float | None:
         """Return when a timer that fired was due, and take it off; None if it no longer counts."""

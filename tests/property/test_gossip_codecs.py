@@ -27,6 +27,7 @@ from dray.model import (
 )
 from dray.names import NodeId, TaskId, id_text
 from node.gossip.core import DATAGRAM_BYTES_MAX, Address
+from node.gossip.datagrams import decode, encode, encode_piece, encode_rumour
 from node.gossip.members import SPREAD_STATES, Rumour
 from node.gossip.messages import (
     BUCKETS,
@@ -45,10 +46,6 @@ from node.gossip.messages import (
     SyncBuckets,
     SyncFacts,
     SyncMembers,
-    decode,
-    encode,
-    encode_piece,
-    encode_rumour,
 )
 from node.gossip.packing import (
     FACT_NAME_BYTES_MAX,

@@ -8,34 +8,46 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import TypeAlias
 
-from dray.model import FactView
+from dray.model import FactView, ReachKind
 from dray.names import ClusterId, NodeId, id_text
 from node.gossip.core import (
     Address,
+    AnswerStream,
     ArmTimer,
     Core,
     DatagramReceived,
     Effect,
     Event,
+    EvidenceChanged,
     FactRefused,
     Join,
     MemberChanged,
     OpenStream,
     ProbeReach,
+    ReachProbed,
     SendDatagram,
+    StreamReceived,
     TimerFired,
     TimerKey,
     ViewChanged,
 )
+from node.gossip.identity import Identity
 from node.gossip.parameters import Parameters
-from node.gossip.simple import Identity, SimpleCore
-from tests.simulation.world import Action, Arm, Note, Send, World
+from node.gossip.swim import SwimCore
+from tests.simulation.world import Action, Arm, Connect, Note, Outcome, Reply, Send, World
 
 __all__ = ["CLUSTER_ID", "PORT", "GossipCluster", "GossipMachine", "MakeCore", "node_id_of"]
 
 PORT = 7946
 EFFECTS_KEPT = 10_000
 CLUSTER_ID = ClusterId(id_text(bytes(range(16))))
+
+REACHES = {
+    Outcome.ANSWERED: ReachKind.ANSWERED,
+    Outcome.SILENT: ReachKind.SILENT,
+    Outcome.REFUSED: ReachKind.REFUSED,
+    Outcome.ACCEPTED: ReachKind.ACCEPTED,
+}
 
 MakeCore: TypeAlias = Callable[[Identity, random.Random], Core]
 
@@ -51,6 +63,7 @@ class GossipMachine:
     def __init__(self, core: Core, seen: Callable[[list[Effect]], None]) -> None:
         self.core = core
         self._seen = seen
+        self._streams = 0
 
     def start(self, now_s: float) -> list[Action]:
         """Start the core."""
@@ -69,6 +82,23 @@ class GossipMachine:
         """Hand any event to the core."""
         return self._actions(self.core.handle(event, now_s))
 
+    def request(self, source: str, data: bytes, now_s: float) -> list[Action]:
+        """Hand what came on a stream to the core."""
+        self._streams += 1
+        event = StreamReceived(Address(source, PORT), -self._streams, data)
+        return self.command(event, now_s)
+
+    def connected(
+        self, to: str, tag: Hashable, outcome: Outcome, data: bytes, now_s: float
+    ) -> list[Action]:
+        """Tell the core how a connection of its own ended."""
+        if isinstance(tag, int):
+            if outcome is not Outcome.ANSWERED:
+                return []
+            return self.command(StreamReceived(Address(to, PORT), tag, data), now_s)
+        assert isinstance(tag, str)
+        return self.command(ReachProbed(NodeId(tag), REACHES[outcome], data), now_s)
+
     def _actions(self, effects: list[Effect]) -> list[Action]:
         self._seen(effects)
         actions: list[Action] = []
@@ -78,7 +108,15 @@ class GossipMachine:
                     actions.append(Send(effect.to.host, effect.data))
                 case ArmTimer():
                     actions.append(Arm(effect.key, effect.generation, effect.at_s))
-                case MemberChanged() | ViewChanged() | FactRefused() | OpenStream() | ProbeReach():
+                case OpenStream():
+                    host, tag = effect.to.host, effect.stream_id
+                    actions.append(Connect(host, effect.data, tag, effect.deadline_s))
+                case ProbeReach():
+                    host, target = effect.to.host, effect.target
+                    actions.append(Connect(host, effect.data, target, effect.deadline_s))
+                case AnswerStream():
+                    actions.append(Reply(effect.data))
+                case MemberChanged() | ViewChanged() | FactRefused() | EvidenceChanged():
                     actions.append(Note(effect))
         return actions
 
@@ -94,7 +132,7 @@ class GossipCluster:
     ) -> None:
         self.world = World(seed)
         self.seed = seed
-        self._make = make or (lambda i, rng: SimpleCore(i, parameters or Parameters(), rng))
+        self._make = make or (lambda i, rng: SwimCore(i, parameters or Parameters(), rng))
         self.effects: deque[list[Effect]] = deque(maxlen=EFFECTS_KEPT)
         self._hosts: dict[str, str] = {}
         self._lives: dict[str, int] = {}
@@ -142,9 +180,7 @@ class GossipCluster:
 
     def sizes(self, name: str) -> dict[str, tuple[int, int]]:
         """Return how large the parts of a node's state are, and may become."""
-        core = self.core(name)
-        assert isinstance(core, SimpleCore)
-        return core.sizes()
+        return self.core(name).sizes()
 
     def _remember(self, effects: list[Effect]) -> None:
         if effects:

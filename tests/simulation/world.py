@@ -7,6 +7,8 @@ makes one out of a real core. Everything random comes from the world's seed, so 
 - A heap of things to happen, by (time, order of scheduling), is the clock.
 - The network loses, delays (so reorders) and doubles; links can be cut, each direction by itself.
 - A timer that was armed always fires, also when it was replaced since: harsher than a real driver.
+- A connection (`Connect`) ends in one of four ways, as the kernel of the other side sees it: its
+  process answers, it accepted and nobody answers, it refused (the process is gone), or silence.
 - A paused machine (a stopped process, a frozen VM) handles nothing; its datagrams wait in a bounded
   buffer, its timers fire late when it resumes. A crashed one loses everything, timers included.
 - Every step goes into a running hash, the trace: two runs that differ anywhere differ there.
@@ -14,6 +16,7 @@ makes one out of a real core. Everything random comes from the world's seed, so 
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import heapq
 import itertools
@@ -22,7 +25,18 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
-__all__ = ["Action", "Arm", "LinkQuality", "Machine", "Note", "Send", "World"]
+__all__ = [
+    "Action",
+    "Arm",
+    "Connect",
+    "LinkQuality",
+    "Machine",
+    "Note",
+    "Outcome",
+    "Reply",
+    "Send",
+    "World",
+]
 
 PAUSED_BUFFER_MAX: Final = 256  # datagrams that a stopped process's socket holds
 
@@ -51,7 +65,33 @@ class Note:
     what: object
 
 
-Action: TypeAlias = Send | Arm | Note
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Connect to the machine at `to`, send `data`, and tell what comes back as `connected(tag)`."""
+
+    to: str
+    data: bytes
+    tag: Hashable
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer the request that is being handled."""
+
+    data: bytes
+
+
+Action: TypeAlias = Send | Arm | Note | Connect | Reply
+
+
+class Outcome(enum.Enum):
+    """How a connection ended."""
+
+    ANSWERED = 1
+    SILENT = 2
+    REFUSED = 3
+    ACCEPTED = 4
 
 
 class Machine(Protocol):
@@ -67,6 +107,16 @@ class Machine(Protocol):
 
     def fire(self, key: Hashable, generation: int, lateness_s: float, now_s: float) -> list[Action]:
         """Take a timer that is due."""
+        ...
+
+    def request(self, source: str, data: bytes, now_s: float) -> list[Action]:
+        """Take what came on a connection; a `Reply` among the actions answers it."""
+        ...
+
+    def connected(
+        self, to: str, tag: Hashable, outcome: Outcome, data: bytes, now_s: float
+    ) -> list[Action]:
+        """Take how a connection of its own ended."""
         ...
 
 
@@ -94,6 +144,7 @@ class _Place:
     machine: Machine | None = None
     run: int = 0
     is_paused: bool = False
+    is_refusing: bool = False
     waiting: list[tuple[str, bytes]] = field(default_factory=list)
     late: list[Arm] = field(default_factory=list)
 
@@ -142,6 +193,7 @@ class World:
         place = self._places.setdefault(address, _Place())
         assert place.machine is None, f"something runs at {address}"
         place.machine = machine
+        place.is_refusing = False
         place.run += 1
         self._carry_out(address, machine.start(self.now_s))
 
@@ -150,10 +202,15 @@ class World:
         place = self._places[address]
         place.machine = None
         place.run += 1
-        place.is_paused = False
+        place.is_paused = place.is_refusing = False
         place.waiting.clear()
         place.late.clear()
         self._note_trace("crash", address)
+
+    def kill(self, address: str) -> None:
+        """End a machine's process: as a crash, but its kernel refuses connections from then on."""
+        self.crash(address)
+        self._places[address].is_refusing = True
 
     def pause(self, address: str) -> None:
         """Let a machine handle nothing until it is resumed."""
@@ -233,7 +290,9 @@ class World:
                 self._send(address, action)
             elif isinstance(action, Arm):
                 self._arm(address, run, action)
-            else:
+            elif isinstance(action, Connect):
+                self._connect(address, run, action)
+            elif isinstance(action, Note):
                 self.notes.append((self.now_s, address, action.what))
         for check in self.checks:
             check(address)
@@ -263,6 +322,46 @@ class World:
             delay_s = self.rng.uniform(quality.delay_min_s, quality.delay_max_s)
             if not is_lost and self.passes(source, send.to):
                 self.at(self.now_s + delay_s, lambda: self._deliver(source, send.to, send.data))
+
+    def _connect(self, source: str, run: int, connect: Connect) -> None:
+        """Let a connection be tried; a lost packet of its handshake is sent again after 1 s."""
+        quality = self.quality
+        delay_s = self.rng.uniform(quality.delay_min_s, quality.delay_max_s)
+        while self.rng.random() < 1 - (1 - quality.loss) ** 2:
+            delay_s += 1.0
+        arrives_s = self.now_s + 2 * delay_s
+        ends_s = self.now_s + connect.deadline_s
+        if arrives_s < ends_s:
+            self.at(arrives_s, lambda: self._arrive(source, run, connect, ends_s))
+        else:
+            self.at(ends_s, lambda: self._connected(source, run, connect, Outcome.SILENT, b""))
+
+    def _arrive(self, source: str, run: int, connect: Connect, ends_s: float) -> None:
+        place = self._places.get(connect.to)
+        outcome, at_s, data = Outcome.SILENT, ends_s, b""
+        is_open = self.passes(source, connect.to) and self.passes(connect.to, source)
+        if place is not None and is_open:
+            if place.is_refusing:
+                outcome, at_s = Outcome.REFUSED, self.now_s
+            elif place.is_paused:
+                outcome = Outcome.ACCEPTED
+            elif place.machine is not None:
+                actions = place.machine.request(source, connect.data, self.now_s)
+                self._carry_out(connect.to, actions)
+                outcome = Outcome.ACCEPTED
+                for action in actions:
+                    if isinstance(action, Reply):
+                        outcome, at_s, data = Outcome.ANSWERED, self.now_s, action.data
+        self.at(at_s, lambda: self._connected(source, run, connect, outcome, data))
+
+    def _connected(
+        self, source: str, run: int, connect: Connect, outcome: Outcome, data: bytes
+    ) -> None:
+        place = self._places[source]
+        if place.run != run or place.machine is None or place.is_paused:
+            return
+        actions = place.machine.connected(connect.to, connect.tag, outcome, data, self.now_s)
+        self._carry_out(source, actions)
 
     def _deliver(self, source: str, to: str, data: bytes) -> None:
         place = self._places.get(to)

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from node.gossip.core import Core, Rng
+from node.gossip.identity import Identity
 from node.gossip.parameters import Parameters
-from node.gossip.simple import Identity, SimpleCore
+from node.gossip.swim import SwimCore
 
 __all__ = ["CORES", "MakeCore"]
 
 MakeCore: TypeAlias = Callable[[Identity, Rng], Core]
 
-CORES: dict[str, MakeCore] = {
-    "simple": lambda identity, rng: SimpleCore(identity, Parameters(), rng)
-}
+CORES: dict[str, MakeCore] = {"swim": lambda identity, rng: SwimCore(identity, Parameters(), rng)}

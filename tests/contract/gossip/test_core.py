@@ -30,7 +30,7 @@ from node.gossip.core import (
     TimerKey,
     ViewChanged,
 )
-from node.gossip.simple import Identity
+from node.gossip.identity import Identity
 from tests.contract.gossip.implementations import CORES, MakeCore
 from tests.simulation.faults import BadLinks, schedule
 from tests.simulation.gossip_cluster import CLUSTER_ID, PORT, GossipCluster, node_id_of

@@ -2,132 +2,49 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from dray.errors import InvalidRequest
-from dray.model import Fact, FactKey, FactVersion, Member, MemberState, ReachKind
-from dray.names import ClusterId, NodeId, id_text
+from dray.model import Fact, FactKey, FactVersion, MemberState, ReachKind
+from dray.names import ClusterId
 from node.gossip.core import (
     Address,
-    ArmTimer,
     DatagramReceived,
-    Effect,
     MemberChanged,
-    PublishFact,
-    SendDatagram,
+    ProbeReach,
+    RanLate,
     TimerFired,
     TimerKey,
 )
+from node.gossip.datagrams import encode
+from node.gossip.identity import Identity
 from node.gossip.members import Rumour
 from node.gossip.messages import (
     Ack,
-    Datagram,
     Gossip,
-    Message,
+    Nack,
     Ping,
     PingRequest,
     Sender,
     cluster_tag,
-    decode,
-    encode,
-    encode_rumour,
 )
-from node.gossip.parameters import Parameters
-from node.gossip.simple import Identity, SimpleCore
 from node.gossip.sync import pieces_of
 from tests.contract.facts.builders import node_id
-
-CLUSTER = ClusterId(id_text(bytes(16)))
-PARAMETERS = Parameters(tombstone_keep_s=20.0, gone_keep_s=30.0)
-ME = Sender(node_id("me"), 10, 0, "me", Address("127.0.0.1", 1))
-
-
-def sender(name: str, port: int = 2, *, life: int = 1, incarnation: int = 0) -> Sender:
-    """Return another node."""
-    return Sender(node_id(name), life, incarnation, name, Address("127.0.0.1", port))
-
-
-def datagram(by: Sender, message: Message, *items: bytes, digest: int = 0) -> DatagramReceived:
-    """Return the event of a datagram from another node."""
-    data = encode(cluster_tag(CLUSTER), by, digest, message, items)
-    return DatagramReceived(by.address, data)
-
-
-class Bench:
-    """A started core, its clock, and its newest timers."""
-
-    def __init__(self, parameters: Parameters = PARAMETERS) -> None:
-        identity = Identity(CLUSTER, ME.node_id, ME.name, ME.address, ME.life)
-        self.core = SimpleCore(identity, parameters, random.Random(1))
-        self.now_s = 100.0
-        self.timers: dict[TimerKey, ArmTimer] = {}
-        self.told: list[Effect] = []
-        self._take(self.core.start(self.now_s))
-
-    def _take(self, effects: list[Effect]) -> list[tuple[Address, Datagram]]:
-        sent = []
-        for effect in effects:
-            if isinstance(effect, ArmTimer):
-                self.timers[effect.key] = effect
-            elif isinstance(effect, SendDatagram):
-                decoded = decode(effect.data)
-                assert isinstance(decoded, Datagram)
-                sent.append((effect.to, decoded))
-            else:
-                self.told.append(effect)
-        return sent
-
-    def hear(
-        self, by: Sender, message: Message, *items: bytes, digest: int | None = None
-    ) -> list[tuple[Address, Datagram]]:
-        """Give the core a datagram; return what it sends. The digest agrees unless given."""
-        event = datagram(by, message, *items, digest=digest or 0)
-        return self._take(self.core.handle(event, self.now_s))
-
-    def fire(
-        self, kind: str, about: NodeId | str = "", *, late_s: float = 0.0
-    ) -> list[tuple[Address, Datagram]]:
-        """Let time pass until a timer is due (and `late_s` more), and fire it."""
-        timer = self.timers.pop(TimerKey(kind, about))
-        self.now_s = max(self.now_s, timer.at_s) + late_s
-        return self._take(
-            self.core.handle(TimerFired(timer.key, timer.generation, late_s), self.now_s)
-        )
-
-    def publish(self, name: str, value: bytes | None) -> None:
-        """Publish a fact of its own."""
-        self._take(self.core.handle(PublishFact(name, value), self.now_s))
-
-    def member(self, name: str) -> Member:
-        """Return what it knows of a member."""
-        found = self.core.view().member(node_id(name))
-        assert found is not None
-        return found
-
-    def state(self, name: str) -> MemberState:
-        """Return what it holds a member to be."""
-        return self.member(name).state
-
-
-def rumour(by: Sender, state: MemberState, *, incarnation: int | None = None) -> bytes:
-    """Return a rumour about a node, at its incarnation unless given."""
-    at = by.incarnation if incarnation is None else incarnation
-    is_alive = state is MemberState.ALIVE
-    return encode_rumour(
-        Rumour(
-            by.node_id,
-            by.life,
-            at,
-            state,
-            by.name if is_alive else "",
-            by.address if is_alive else None,
-        )
-    )
-
-
-A, B, C = sender("a", 2), sender("b", 3), sender("c", 4)
+from tests.unit.node.gossip.bench import (
+    CLUSTER,
+    ME,
+    PARAMETERS,
+    A,
+    B,
+    Bench,
+    C,
+    buried,
+    datagram,
+    probe_of,
+    rumour,
+    sender,
+    suspected,
+)
 
 
 def test_a_ping_is_answered_where_it_came_from() -> None:
@@ -169,13 +86,6 @@ def test_an_older_life_is_dropped() -> None:
     assert bench.core.counts.stale == 1
 
 
-def probe_of(bench: Bench) -> Ping:
-    """Let the core probe somebody; return the ping."""
-    (_, sent), *_ = bench.fire("probe")
-    assert isinstance(sent.message, Ping)
-    return sent.message
-
-
 def test_a_probe_that_is_answered() -> None:
     """An answer to our own probe is seen evidence, with its time, and measures the round trip."""
     bench = Bench()
@@ -187,9 +97,9 @@ def test_a_probe_that_is_answered() -> None:
     assert member.seen is ReachKind.ANSWERED
     assert member.seen_at_s == bench.now_s
     assert member.rtt_s == pytest.approx(0.04)
-    assert bench.fire("ask") == []
-    assert bench.fire("verdict") == []
+    assert bench.fire("ask", A.node_id) == []
     assert bench.state("a") is MemberState.ALIVE
+    assert TimerKey("verdict", A.node_id) not in bench.timers
 
 
 def test_an_answer_from_another_does_not_count() -> None:
@@ -198,7 +108,8 @@ def test_an_answer_from_another_does_not_count() -> None:
     bench.hear(A, Gossip())
     ping = probe_of(bench)
     bench.hear(B, Ack(ping.sequence))
-    bench.fire("verdict")
+    bench.fire("ask", A.node_id)
+    bench.fire("verdict", A.node_id)
     assert bench.state("a") is MemberState.SUSPECT
 
 
@@ -209,13 +120,24 @@ def test_helpers_are_asked_and_vouch() -> None:
     ping = probe_of(bench)
     for other in (B, C):
         bench.hear(other, Gossip())
-    asked = bench.fire("ask")
-    assert {to for to, _ in asked} == {B.address, C.address}
-    assert all(d.message == PingRequest(ping.sequence, A.node_id, A.address) for _, d in asked)
+    asked = bench.fire("ask", A.node_id)
+    assert [(to, d.message) for to, d in asked[:1]] == [(A.address, ping)], "it is pinged again"
+    assert {to for to, _ in asked[1:]} == {B.address, C.address}
+    assert all(d.message == PingRequest(ping.sequence, A.node_id, A.address) for _, d in asked[1:])
+    (reach,) = (effect for effect in bench.told if isinstance(effect, ProbeReach))
+    assert (reach.target, reach.to) == (A.node_id, A.address)
     bench.hear(B, Ack(ping.sequence, A.node_id, A.life, A.incarnation))
-    bench.fire("verdict")
+    bench.fire("verdict", A.node_id)
     assert bench.state("a") is MemberState.ALIVE
-    assert bench.member("a").seen is ReachKind.SILENT, "hearsay is no evidence of ours"
+    assert bench.core.evidence(bench.now_s) == (), "hearsay is no evidence of ours"
+
+
+def test_a_helper_says_when_it_was_not_answered() -> None:
+    """A helper whom the target does not answer says that it lives itself."""
+    bench = Bench()
+    bench.hear(A, PingRequest(99, B.node_id, B.address))
+    ((to, sent),) = bench.fire("nack", next(k.node_id for k in bench.timers if k.kind == "nack"))
+    assert (to, sent.message) == (A.address, Nack(99))
 
 
 def test_a_helper_passes_the_answer_on() -> None:
@@ -232,22 +154,15 @@ def test_a_helper_passes_the_answer_on() -> None:
     assert bench.hear(B, Ack(pings[0][1].sequence)) == []
 
 
-def suspected(bench: Bench) -> None:
-    """Bring the core to suspect a."""
-    bench.hear(A, Gossip())
-    probe_of(bench)
-    bench.fire("ask")
-    bench.fire("verdict")
-    assert bench.state("a") is MemberState.SUSPECT
-
-
 def test_silence_is_suspicion_then_death() -> None:
     """Who answers neither us nor helpers is suspect, and dead after the suspicion's time."""
     bench = Bench()
     suspected(bench)
     start_s = bench.now_s
-    bench.fire("suspicion", A.node_id)
-    assert bench.now_s - start_s == pytest.approx(PARAMETERS.suspicion_s)
+    assert buried(bench) == PARAMETERS.last_chances
+    # Nobody else could agree, so it is twice the shortest time.
+    last_chances_s = PARAMETERS.last_chances * PARAMETERS.last_chance_gap_s
+    assert bench.now_s - start_s == pytest.approx(2 * PARAMETERS.suspicion_s + last_chances_s)
     assert bench.state("a") is MemberState.DEAD
     changes = [e.after.state for e in bench.told if isinstance(e, MemberChanged)]
     assert changes == [MemberState.ALIVE, MemberState.SUSPECT, MemberState.DEAD]
@@ -258,7 +173,7 @@ def test_a_suspect_hears_of_it_and_refutes() -> None:
     bench = Bench()
     suspected(bench)
     told = [item for _, d in bench.hear(A, Gossip()) for item in d.items]
-    assert Rumour(A.node_id, 1, 0, MemberState.SUSPECT) in told
+    assert Rumour(A.node_id, 1, 0, MemberState.SUSPECT, accuser=ME.node_id) in told
     assert bench.state("a") is MemberState.SUSPECT, "its silence is not explained by an old word"
     bench.hear(sender("a", 2, incarnation=1), Gossip())
     assert bench.state("a") is MemberState.ALIVE
@@ -302,7 +217,7 @@ def test_a_rumour_of_a_later_life_of_ours_is_not_refuted() -> None:
     assert bench.core.counts.own == 1
 
 
-@pytest.mark.parametrize("kind", ["verdict", "suspicion"])
+@pytest.mark.parametrize("kind", ["ask", "suspicion"])
 def test_it_does_not_judge_by_time_it_missed(kind: str) -> None:
     """A timer that fires late (this machine stood still) ends in no suspicion and no death."""
     bench = Bench()
@@ -310,25 +225,38 @@ def test_it_does_not_judge_by_time_it_missed(kind: str) -> None:
         suspected(bench)
         bench.fire(kind, A.node_id, late_s=30.0)
         assert bench.state("a") is MemberState.SUSPECT
-        bench.fire(kind, A.node_id)
+        buried(bench)
         assert bench.state("a") is MemberState.DEAD, "put off, not given up"
     else:
         bench.hear(A, Gossip())
         probe_of(bench)
-        bench.fire(kind, late_s=30.0)
+        bench.fire(kind, A.node_id, late_s=30.0)
+        assert TimerKey("verdict", A.node_id) not in bench.timers
         assert bench.state("a") is MemberState.ALIVE
-    assert bench.core.counts.late == 1
+    assert bench.core.counted()["late"] == 1
+
+
+def test_its_own_lateness_suspends_verdicts() -> None:
+    """While the driver says that the loop runs late, a verdict waits."""
+    bench = Bench()
+    bench.hear(A, Gossip())
+    probe_of(bench)
+    bench.fire("ask", A.node_id)
+    bench.core.handle(RanLate(0.9), bench.now_s + 0.2)
+    bench.fire("verdict", A.node_id)
+    assert bench.state("a") is MemberState.ALIVE
 
 
 def test_the_dead_are_pinged_and_told() -> None:
     """Now and then a dead member is pinged with the word of its death; its answer revives it."""
     bench = Bench()
     suspected(bench)
-    bench.fire("suspicion", A.node_id)
+    buried(bench)
     (to, sent), *_ = bench.fire("heal")
     assert to == A.address
     assert isinstance(sent.message, Ping)
-    assert sent.items[0] == Rumour(A.node_id, 1, 0, MemberState.DEAD)
+    death = Rumour(A.node_id, 1, 0, MemberState.DEAD, accuser=ME.node_id, reach=ReachKind.SILENT)
+    assert sent.items[0] == death
     bench.hear(sender("a", 2, incarnation=1), Ack(sent.message.sequence))
     assert bench.state("a") is MemberState.ALIVE
     assert bench.member("a").flaps == 1
@@ -338,7 +266,7 @@ def test_the_gone_are_forgotten() -> None:
     """After its time a dead member and its facts are gone, and word of its death brings nothing."""
     bench = Bench()
     suspected(bench)
-    bench.fire("suspicion", A.node_id)
+    buried(bench)
     bench.now_s += PARAMETERS.gone_keep_s + 1.0
     bench.fire("heal")
     assert bench.core.view().member(A.node_id) is None

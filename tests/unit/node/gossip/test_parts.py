@@ -30,7 +30,7 @@ from node.gossip.members import (
 )
 from node.gossip.messages import BUCKETS, FactPiece
 from node.gossip.packing import pack_service
-from node.gossip.parameters import Parameters
+from node.gossip.parameters import Parameters, suspicion_timeout_s
 from node.gossip.pieces import ASSEMBLIES_MAX, Pieces
 from node.gossip.roster import MEMBERS_KNOWN_MAX, Roster
 from node.gossip.shards import ShardMap
@@ -195,7 +195,8 @@ def test_a_new_life_is_not_seen_yet() -> None:
     """What was seen of the old life says nothing of the new one; what was heard is kept apart."""
     rumour = Rumour(node_id("a"), 2, 0, MemberState.ALIVE, "a", Address("127.0.0.2", 9))
     known = member("a", MemberState.DEAD)
-    after = after_rumour(known, rumour, is_direct=True)
+    after = after_rumour(known, rumour, 7.0, is_direct=True)
+    assert after.state_since_s == 7.0
     assert (after.seen, after.last_contact_at_s, after.rtt_s) == (None, None, None)
     assert (after.address, after.gossip_port) == ("127.0.0.2", 9)
     assert after.heard_state is known.heard_state
@@ -290,11 +291,28 @@ def test_parameters_out_of_bounds_are_refused(name: str, value: float) -> None:
 
 
 def test_parameters_that_contradict_are_refused() -> None:
-    """Helpers need time to answer before the verdict, and the verdict before the next probe."""
-    with pytest.raises(InvalidRequest, match="probe_verdict_s"):
-        Parameters(probe_timeout_s=0.5, probe_verdict_s=0.9)
-    with pytest.raises(InvalidRequest, match="probe_verdict_s"):
-        Parameters(probe_verdict_s=1.0)
+    """Limits of one time have an order, and more cannot agree than are asked."""
+    with pytest.raises(InvalidRequest, match="probe_timeout_min_s"):
+        Parameters(probe_timeout_min_s=0.6, probe_timeout_max_s=0.5)
+    with pytest.raises(InvalidRequest, match="witnesses"):
+        Parameters(confirmations=4, witnesses=3)
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "needed", "timeout_s"),
+    [(0, 3, 4.8), (1, 3, 3.0), (2, 3, 1.947), (3, 3, 1.2), (9, 3, 1.2), (0, 1, 4.8), (1, 1, 1.2)],
+)
+def test_a_suspicion_shrinks_as_witnesses_agree(
+    confirmed: int, needed: int, timeout_s: float
+) -> None:
+    """From the longest to the shortest time, the first that agree counting most."""
+    found_s = suspicion_timeout_s(Parameters(), confirmed, needed)
+    assert found_s == pytest.approx(timeout_s, abs=0.001)
+
+
+def test_a_suspicion_that_nobody_can_confirm() -> None:
+    """Of two nodes one decides alone: it waits twice the shortest time."""
+    assert suspicion_timeout_s(Parameters(), 0, 0) == 2.4
 
 
 def test_packing_refuses_by_value() -> None:

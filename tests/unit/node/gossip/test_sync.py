@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from dray.model import Member, MemberState
+from dray.model import FACTS_BYTES_MAX, Member, MemberState
 from dray.names import NodeId, id_text
 from node.gossip.core import DATAGRAM_BYTES_MAX, Address
+from node.gossip.datagrams import decode, decode_streamed, encode
 from node.gossip.facts import FactStore
 from node.gossip.members import Rumour, after_rumour, precedence
 from node.gossip.messages import (
@@ -21,12 +22,19 @@ from node.gossip.messages import (
     SyncBuckets,
     SyncFacts,
     SyncMembers,
-    decode,
-    encode,
 )
 from node.gossip.pieces import Pieces
 from node.gossip.spread import fill
-from node.gossip.sync import Reply, answer_buckets, answer_facts, answer_members
+from node.gossip.sync import (
+    CHUNK_BYTES,
+    Reply,
+    answer_buckets,
+    answer_facts,
+    answer_members,
+    answer_pull,
+    pull_entries,
+)
+from node.gossip.wire import Malformed
 from tests.contract.facts.builders import fact, member, node_id
 
 LONGEST = Sender(
@@ -36,7 +44,7 @@ LONGEST = Sender(
     "n" * 63,
     Address("fe80:1111:2222:3333:4444:5555:6666:7777", 1),
 )
-ROOM_BYTES = 1_060  # what the longest sender leaves
+ROOM_BYTES = 1_020  # what the longest sender leaves
 
 
 def in_one_bucket(number: int) -> NodeId:
@@ -75,7 +83,7 @@ class Side:
             )
             self.store.put_member(known)
         elif known is not None and precedence(item) > precedence(known):
-            self.store.put_member(after_rumour(known, item, is_direct=False))
+            self.store.put_member(after_rumour(known, item, 0.0, is_direct=False))
 
 
 def sync(one: Side, other: Side) -> int:
@@ -158,7 +166,7 @@ def the_dead(side: Side) -> None:
 
 
 def the_living(side: Side) -> None:
-    """The same members, held alive."""
+    """The same members, held to be alive."""
     for name in "abc":
         side.store.put_member(member(name))
         side.store.merge(fact(name, "x", b"v"), 0.0)
@@ -171,7 +179,6 @@ PAIRS: list[tuple[Callable[[Side], None], Callable[[Side], None]]] = [
     (many_members, many_facts),
     (many_facts, deletions),
     (earlier_lives, later_lives),
-    (the_dead, the_living),
     (later_lives, many_members),
 ]
 
@@ -204,3 +211,52 @@ def test_a_sync_of_equals_sends_nothing() -> None:
     for message in lists:
         reply = other.answer(message)
         assert (reply.items, reply.messages) == ([], [])
+
+
+@pytest.mark.parametrize("are_ours_dead", [True, False])
+def test_the_dead_of_one_side_are_doubted(are_ours_dead: bool) -> None:
+    """Who is dead here and alive there is told there as a suspicion, and is to be asked itself."""
+    here, there = Side(), Side()
+    the_dead(here if are_ours_dead else there)
+    the_living(there if are_ours_dead else here)
+    lists = list(answer_buckets(there.store, SyncBuckets((0,) * BUCKETS), first=0))
+    if not are_ours_dead:
+        assert lists == []
+        lists = list(answer_buckets(here.store, SyncBuckets((0,) * BUCKETS), first=0))
+        here, there = there, here
+    reply = [here.answer(message) for message in lists]
+    told = decode_items([item for one in reply for item in one.items])
+    assert sorted(told, key=repr) == sorted(
+        (Rumour(node_id(name), 1, 0, MemberState.SUSPECT) for name in "abc"), key=repr
+    )
+    assert sorted(n for one in reply for n in one.doubted) == sorted(node_id(n) for n in "abc")
+
+
+def test_a_pull_brings_everything_in_chunks() -> None:
+    """Chunk by chunk a side that has nothing, or something else, gets all that the other has."""
+    for begin in (nothing, deletions, earlier_lives):
+        one, other = Side(), Side()
+        begin(one)
+        for fill_side in (many_facts, many_members, later_lives):
+            fill_side(other)
+        for number in range(40):
+            other.store.put_member(member(f"m{number}"))
+            other.store.merge(fact(f"m{number}", "x", bytes(15_000)), 0.0)
+        after, chunks = None, 0
+        while chunks == 0 or after is not None:
+            answer, items = answer_pull(other.store, pull_entries(one.store, after))
+            assert sum(map(len, items)) <= CHUNK_BYTES + 2 * FACTS_BYTES_MAX
+            data = encode(bytes(8), LONGEST, 0, answer, items)
+            decoded = decode_streamed(data)
+            assert isinstance(decoded, Datagram)
+            assert decode(data) == Malformed(
+                f"{len(data)} bytes where {DATAGRAM_BYTES_MAX} are the most"
+            )
+            for item in decoded.items:
+                one.take(item)
+            after, chunks = answer.until, chunks + 1
+        assert chunks > 2
+        for name in ("a", "m0", "m39"):
+            assert one.store.facts_of(node_id(name)) == other.store.facts_of(node_id(name))
+        if begin is nothing:
+            assert one.store.digest == other.store.digest
