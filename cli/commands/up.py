@@ -23,6 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "services", nargs="*", metavar="SERVICE", help="only these and what they depend on"
     )
     add_compose(parser)
+    building = parser.add_mutually_exclusive_group()
+    building.add_argument(
+        "--build", action="store_true", help="build images anew (default: those that are missing)"
+    )
+    building.add_argument(
+        "--no-build", action="store_true", help="take images as they are, build none"
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="show what would be done, and change nothing"
     )
@@ -61,8 +68,30 @@ def run(given: argparse.Namespace, context: Context) -> int:
         context.warn(f"ignored: {problem}")
     if given.services:
         project = select(loaded.project, given.services)
-        loaded = dataclasses.replace(loaded, project=project)
+        kept = {service.name for service in project.services}
+        builds = tuple(each for each in loaded.builds if each.service in kept)
+        loaded = dataclasses.replace(loaded, project=project, builds=builds)
+    if not given.no_build and not given.dry_run:
+        _build(given, context, loaded)
     return asyncio.run(_apply(given, context, loaded))
+
+
+def _build(given: argparse.Namespace, context: Context, loaded: Loaded) -> None:
+    """Build what is asked for or missing, and push what names a registry."""
+    from typing import Any, cast
+
+    from cli.building import build_command, must_build
+    from cli.docker_client import build, present_images
+
+    if not loaded.builds:
+        return
+    config = cast("dict[str, Any]", loaded.config)
+    images = {each.service: each.image for each in loaded.builds}
+    present = frozenset[str]() if given.build else present_images(images.values())
+    for each in must_build(loaded.builds, config["services"], present, is_forced=given.build):
+        platform = config["services"][each.service].get("platform") or ""
+        secrets = config.get("secrets") or {}
+        build(build_command(each, secrets, images, platform), context.err)
 
 
 def _refuse(context: Context, problems: tuple[Problem, ...]) -> ExitCode:
@@ -73,18 +102,28 @@ def _refuse(context: Context, problems: tuple[Problem, ...]) -> ExitCode:
 
 
 async def _apply(given: argparse.Namespace, context: Context, loaded: Loaded) -> ExitCode:
+    import asyncio
+
     from cli.changes import ChangesView
+    from cli.docker_client import credentials_of
     from cli.session import connected, tell_warnings
     from cli.waiting import finish
     from dray.client import Write
+    from dray.images import registry_of
 
     project = loaded.project
+    images = (each.task.container.image.reference for each in project.services)
+    environment = dict(context.settings.environment)
+    credentials = await asyncio.to_thread(
+        credentials_of, {registry_of(image) for image in images}, environment
+    )
     async with connected(context) as client:
         reply = await client.apply_project(
             project,
             Write(dry_run=given.dry_run),
             remove_absent_services=given.remove_orphans,
             force_replace=given.force_recreate,
+            registry_credentials=credentials,
         )
         tell_warnings(context, reply.header)
         if given.dry_run:

@@ -45,6 +45,7 @@ class Executor(enum.Enum):
 AVAILABLE: Final[frozenset[Executor]] = frozenset(
     {
         Executor.LOADER,
+        Executor.CLIENT_BUILD,
         Executor.STORE,
         Executor.RECONCILE,
         Executor.PLACEMENT,

@@ -166,7 +166,12 @@ def _client_and_loader() -> list[Row]:
             " privileged provenance pull sbom secrets shm_size ssh tags target ulimits",
             Executor.CLIENT_BUILD,
         ),
-        *_keys(_SERVICE + "build.secrets[].", "source target uid gid mode", Executor.CLIENT_BUILD),
+        *_keys(_SERVICE + "build.secrets[].", "source target", Executor.CLIENT_BUILD),
+        *_meaningless(
+            _SERVICE + "build.secrets[].",
+            "uid gid mode",
+            "the Dockerfile's own mount says who may read it",
+        ),
         *_keys(_SERVICE + "build.ulimits.*.", "soft hard", Executor.CLIENT_BUILD),
         *_refused(
             _SERVICE, "models", "dray runs no models of its own", "run the model as a service"

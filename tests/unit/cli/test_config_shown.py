@@ -22,6 +22,7 @@ services:
     x-note: kept
   api:
     build: .
+    use_api_socket: true
 volumes:
   data:
 """
@@ -92,7 +93,7 @@ def test_check_tells_what_cannot_be_carried_out(path: str, capsys: Capture) -> N
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "refused: " in shown.err
-    assert "services.api.build" in shown.err
+    assert "services.api.use_api_socket" in shown.err
     assert main(["config", "-f", path], {"TAG": "1"}) == ExitCode.CONVERGED
     assert capsys.readouterr().err == ""
 
