@@ -1,25 +1,46 @@
 """Which node gets which task? Pure, vectorised placement over numpy columns, one row a node."""
 
-from scheduler.placement.cluster import ClusterView, PlacementNode, RunningShare, cluster_view
+from scheduler.placement.ask import TaskGroup
+from scheduler.placement.cluster import (
+    ClusterView,
+    NodeClass,
+    PlacementNode,
+    PlacementRules,
+    RunningShare,
+    cluster_view,
+    folded,
+)
 from scheduler.placement.result import (
+    Eviction,
+    Nearest,
     Placed,
+    PlacedGroup,
     PlacementResult,
     RefusalCount,
     RefusalReason,
+    Shortage,
     Unplaced,
 )
-from scheduler.placement.solve import TaskGroup, place
+from scheduler.placement.solve import Placer, place
 
 __all__ = [
     "ClusterView",
+    "Eviction",
+    "Nearest",
+    "NodeClass",
     "Placed",
+    "PlacedGroup",
     "PlacementNode",
     "PlacementResult",
+    "PlacementRules",
+    "Placer",
     "RefusalCount",
     "RefusalReason",
     "RunningShare",
+    "Shortage",
     "TaskGroup",
     "Unplaced",
     "cluster_view",
+    "folded",
     "place",
 ]

@@ -2,53 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dray.model import (
+    GPU_MILLIS_WHOLE,
+    GpuRequest,
     NodeCapacity,
     Platform,
+    PublishMode,
     ResourceReservations,
     ServiceKey,
+    ServiceSpec,
     StringMap,
     Taint,
 )
 from dray.names import NodeId
+from scheduler.placement.lineage import Attributes, Lineage
 
 __all__ = [
     "RESOURCES",
+    "TASKS",
     "UNLIMITED",
     "ClusterView",
+    "NodeClass",
     "PlacementNode",
+    "PlacementRules",
+    "PortUse",
     "RunningShare",
+    "TaskKind",
     "cluster_view",
+    "folded",
+    "host_ports",
+    "kind_of",
+    "kind_row",
+    "repels",
     "reservation_row",
     "taken_from",
 ]
 
 RESOURCES: Final = ("cpu_millis", "memory_bytes", "disk_bytes", "pids", "tasks")
-"""Columns of the resource matrices.
+"""The first columns of the resource matrices; generic resources follow, sorted by name.
 
 A node that does not report disk or pids (0) is not limited in them.
 """
+
+TASKS: Final = RESOURCES.index("tasks")
 
 UNLIMITED: Final = int(np.iinfo(np.int64).max)
 """Free amount of a resource that the node is not limited in: it is never counted down."""
 
 _FREE_MIN: Final = -(2**62)  # deficits are cut off here, far below any real one
+_NO_RESERVE: Final = ResourceReservations()
+_PERCENT: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class RunningShare:
-    """Tasks of one service on one node: how many, and what each has reserved."""
+    """Tasks of one service on one node: how many, and what each has reserved.
+
+    Attributes:
+        service: The service.
+        count: Tasks.
+        reservations: Of each task.
+        spec: What they are of, which says their ports, labels, rules and priority. None: not known;
+            such tasks only take room, and are never moved or displaced.
+        gpu_ids: The devices of each task that has GPUs, by the driver's ids. Tasks that are not
+            told of are given devices here, tightly; so it is exact only when all are told.
+        pinned: Their data is on this node: they are never moved.
+        ending: How many of them were told to end. They have their room until they have ended.
+    """
 
     service: ServiceKey
     count: int
     reservations: ResourceReservations
+    spec: ServiceSpec | None = None
+    gpu_ids: tuple[tuple[str, ...], ...] = ()
+    pinned: bool = False
+    ending: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,85 +113,486 @@ class PlacementNode:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeClass:
+    """How nodes of one class (the value of their label `class`) are used.
+
+    Attributes:
+        name: Value of the label; empty: nodes without it.
+        reserve: What is kept for the system, beside what the node has taken off itself.
+        cpu_percent: How much of the rest is given out, 100 to 1000: above 100 is overcommitted.
+        memory_percent: The same of memory.
+    """
+
+    name: str = ""
+    reserve: ResourceReservations = _NO_RESERVE
+    cpu_percent: int = _PERCENT
+    memory_percent: int = _PERCENT
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementRules:
+    """What an operator can say of placement.
+
+    Attributes:
+        zone_label: Label of nodes that fail together; replicas are kept apart over its values.
+        price_label: Label with a node's price, a decimal number; cheaper nodes fill first.
+        class_label: Label with a node's class.
+        classes: Classes of nodes, each name once. Other nodes give out just what they have.
+        preempts_across_projects: Whether a task may displace tasks of other projects.
+    """
+
+    zone_label: str = "zone"
+    price_label: str = "price"
+    class_label: str = "class"
+    classes: tuple[NodeClass, ...] = ()
+    preempts_across_projects: bool = False
+
+
+class PortUse(NamedTuple):
+    """A port of a node, or a range of which one is taken, on one address (empty: on all)."""
+
+    protocol: int
+    first: int
+    last: int
+    host_ip: str
+
+
+class TaskKind(NamedTuple):
+    """What tells tasks apart for the mix: their reservations without Docker's device options."""
+
+    amounts: tuple[int, int, int, int]
+    generic: tuple[tuple[str, int], ...]
+    gpu: GpuRequest | None
+
+
+_Dtype = TypeVar("_Dtype", bound=np.generic)
+_Key = TypeVar("_Key", bound=Hashable)
+
+NodeCounts: TypeAlias = Mapping[NodeId, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ClusterView:
-    """The cluster at one moment.
+    """The cluster at one moment. Immutable; `folded` gives the next one.
 
     Attributes:
         nodes: The nodes, by node id; row i of every column is `nodes[i]`.
-        capacity: int64[n_nodes, len(RESOURCES)], in the units of `RESOURCES`.
-        free: int64[n_nodes, len(RESOURCES)]; negative when a node shrank below what it runs,
+        rules: What the operator said.
+        rows: Row of each node.
+        resources: Names of the resource columns: `RESOURCES`, then generic ones.
+        capacity: int64[n_nodes, n_resources], in the units of `RESOURCES`, or pieces.
+        free: int64[n_nodes, n_resources]; negative when a node shrank below what it runs,
             `UNLIMITED` where the node is not limited.
+        gpu_free: int64[n_nodes, n_devices], thousandths; -1 where the node has no such device.
+        gpu_model: int64[n_nodes, n_devices], index into `models`; 0 where there is no device.
+        models: Models of GPUs, sorted.
         accepts_new: bool[n_nodes].
-        replicas: int64[n_nodes] by service: tasks of it on each node; a service without any is
-            absent.
+        replicas: Tasks of each service, by node; what has none is absent.
+        services: The specification of running services, as far as it is known.
+        repellers: Those of them that no others may be put near to.
+        ports: Tasks that take each port of a node, by node.
+        kinds: How many tasks of each kind run.
+        tasks: How many tasks run in all.
+        attributes: The nodes' names, labels, taints and platforms as columns.
+        lineage: What was computed of this view and of those that it was folded from.
+        position: Which view of the lineage this is.
+        drift: Tasks that came or went since the lineage began.
     """
 
     nodes: tuple[PlacementNode, ...]
+    rules: PlacementRules
+    rows: Mapping[NodeId, int]
+    resources: tuple[str, ...]
     capacity: NDArray[np.int64]
     free: NDArray[np.int64]
+    gpu_free: NDArray[np.int64]
+    gpu_model: NDArray[np.int64]
+    models: tuple[str, ...]
     accepts_new: NDArray[np.bool_]
-    replicas: Mapping[ServiceKey, NDArray[np.int64]]
+    replicas: Mapping[ServiceKey, NodeCounts]
+    services: Mapping[ServiceKey, ServiceSpec]
+    repellers: Mapping[ServiceKey, ServiceSpec]
+    ports: Mapping[PortUse, NodeCounts]
+    kinds: Mapping[TaskKind, int]
+    tasks: int
+    attributes: Attributes
+    lineage: Lineage = field(default_factory=Lineage)
+    position: int = 0
+    drift: int = 0
 
 
 def taken_from(free: NDArray[np.int64], demand: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return what is left of one node's free amounts once a task has its share.
-
-    Args:
-        free: int64[len(RESOURCES)].
-        demand: int64[len(RESOURCES)], from `reservation_row`.
-    """
+    """Return what is left of free amounts once a task has its share; the last axis is resources."""
     return np.where(free == UNLIMITED, free, free - demand)
 
 
-def reservation_row(reservations: ResourceReservations) -> NDArray[np.int64]:
-    """Return what one task takes: int64[len(RESOURCES)]."""
-    return np.array(
-        [
+def reservation_row(
+    reservations: ResourceReservations, resources: tuple[str, ...] = RESOURCES
+) -> NDArray[np.int64]:
+    """Return what one task takes: int64[n_resources]; what has no column is left out.
+
+    Args:
+        reservations: What the task reserves.
+        resources: Names of the columns.
+    """
+    return np.array(kind_row(kind_of(reservations), resources), dtype=np.int64)
+
+
+def kind_of(reservations: ResourceReservations) -> TaskKind:
+    """Return the kind of tasks with these reservations."""
+    return TaskKind(
+        (
             reservations.cpu_millis,
             reservations.memory_bytes,
             reservations.disk_bytes,
             reservations.pids,
-            1,
-        ],
-        dtype=np.int64,
+        ),
+        tuple((each.kind, each.quantity) for each in reservations.generic),
+        reservations.gpu,
     )
 
 
-def cluster_view(nodes: Sequence[PlacementNode]) -> ClusterView:
-    """Return the columns of these nodes, sorted by node id; no two have the same id."""
-    ordered = tuple(sorted(nodes, key=lambda node: node.node_id))
-    assert len({node.node_id for node in ordered}) == len(ordered), "a node is there twice"
-    capacity = np.array([_capacity_row(node.capacity) for node in ordered], dtype=np.int64)
-    capacity = capacity.reshape(len(ordered), len(RESOURCES))
-    free = np.array([_free_row(node) for node in ordered], dtype=np.int64).reshape(capacity.shape)
-    replicas: dict[ServiceKey, NDArray[np.int64]] = {}
-    for row, node in enumerate(ordered):
-        for share in node.running:
-            column = replicas.setdefault(share.service, np.zeros(len(ordered), dtype=np.int64))
-            column[row] += share.count
-    accepts_new = np.array([node.accepts_new for node in ordered], dtype=np.bool_)
-    return ClusterView(ordered, capacity, free, accepts_new, replicas)
+def kind_row(kind: TaskKind, resources: tuple[str, ...]) -> list[int]:
+    """Return what one task of a kind takes, by the names of the columns."""
+    generic = dict(kind.generic)
+    return [*kind.amounts, 1, *(generic.get(name, 0) for name in resources[len(RESOURCES) :])]
 
 
-def _capacity_row(capacity: NodeCapacity) -> list[int]:
-    """Return a node's amounts; the largest number loses one unit to be told from UNLIMITED."""
-    limited_max = UNLIMITED - 1
+def repels(spec: ServiceSpec) -> bool:
+    """Return whether a service must not have certain others near it."""
+    return any(rule.anti and rule.required for rule in spec.dray.affinities)
+
+
+def host_ports(spec: ServiceSpec) -> list[PortUse]:
+    """Return the ports of the node that a task of the service takes.
+
+    One that the node chooses freely takes none that others could name.
+    """
     return [
-        min(capacity.cpu_millis, limited_max),
-        min(capacity.memory_bytes, limited_max),
-        min(capacity.disk_bytes, limited_max) or UNLIMITED,
-        min(capacity.pids, limited_max) or UNLIMITED,
-        capacity.tasks_max,
+        PortUse(
+            port.protocol.value,
+            port.published,
+            port.published_end or port.published,
+            "" if port.host_ip in ("0.0.0.0", "::") else port.host_ip,  # noqa: S104 - compared
+        )
+        for port in spec.ports
+        if port.mode is PublishMode.HOST and port.published
     ]
 
 
-def _free_row(node: PlacementNode) -> list[int]:
-    """Return what is free on a node, in Python's integers: sums of what is reserved may be huge."""
-    free = _capacity_row(node.capacity)
-    for share in node.running:
-        taken = reservation_row(share.reservations).tolist()
-        free = [
-            have if have == UNLIMITED else have - amount * share.count
-            for have, amount in zip(free, taken, strict=True)
+def cluster_view(
+    nodes: Sequence[PlacementNode], rules: PlacementRules | None = None
+) -> ClusterView:
+    """Return the columns of these nodes, sorted by node id; no two have the same id."""
+    rules = rules or PlacementRules()
+    ordered = tuple(sorted(nodes, key=lambda node: node.node_id))
+    rows = {node.node_id: row for row, node in enumerate(ordered)}
+    assert len(rows) == len(ordered), "a node is there twice"
+    generic = sorted({each.kind for node in ordered for each in node.capacity.generic})
+    resources = (*RESOURCES, *generic)
+    models = tuple(sorted({gpu.model for node in ordered for gpu in node.capacity.gpus}))
+    n_devices = max((len(node.capacity.gpus) for node in ordered), default=0)
+    columns = _Columns(ordered, rules, resources, models, n_devices)
+    tally = _Tally({}, {}, {}, {}, {}, 0)
+    for node in ordered:
+        tally.count(node, 1)
+    return ClusterView(
+        ordered,
+        rules,
+        rows,
+        resources,
+        columns.capacity,
+        columns.free,
+        columns.gpu_free,
+        columns.gpu_model,
+        models,
+        np.array([node.accepts_new for node in ordered], dtype=np.bool_),
+        tally.replicas,
+        tally.services,
+        tally.repellers,
+        tally.ports,
+        tally.kinds,
+        tally.tasks,
+        Attributes(ordered),
+    )
+
+
+def folded(
+    view: ClusterView, changed: Iterable[PlacementNode], removed: Iterable[NodeId] = ()
+) -> ClusterView:
+    """Return the view with some nodes as they are now, in the time of the changes.
+
+    What was computed of the other nodes stays known. A new node, one that is gone, and hardware
+    that the columns have no place for cost a pass over all nodes.
+
+    Args:
+        view: The view until now; it stays as it was.
+        changed: Nodes as they are now, new ones too; each once.
+        removed: Nodes that are gone.
+    """
+    now = {node.node_id: node for node in changed}
+    gone = set(removed)
+    if gone or not now.keys() <= view.rows.keys() or not _have_columns(view, now.values()):
+        kept = {node.node_id: node for node in view.nodes if node.node_id not in gone}
+        return cluster_view(list({**kept, **now}.values()), view.rules)
+    rows = np.array(sorted(view.rows[node_id] for node_id in now), dtype=np.intp)
+    nodes = list(view.nodes)
+    fresh = [now[nodes[row].node_id] for row in rows]
+    tally = _Tally(
+        dict(view.replicas),
+        dict(view.services),
+        dict(view.repellers),
+        dict(view.ports),
+        dict(view.kinds),
+        view.tasks,
+    )
+    same_attributes = True
+    turnover = 0
+    for row, node in zip(rows, fresh, strict=True):
+        same_attributes &= _attributes(nodes[row]) == _attributes(node)
+        turnover += tally.replace(nodes[row], node)
+        nodes[row] = node
+    columns = _Columns(fresh, view.rules, view.resources, view.models, view.gpu_free.shape[1])
+    ordered = tuple(nodes)
+    drift = view.drift + turnover
+    lineage, position = view.lineage.grown(view.position, rows, drift, view.tasks)
+    return ClusterView(
+        ordered,
+        view.rules,
+        view.rows,
+        view.resources,
+        _replaced(view.capacity, rows, columns.capacity),
+        _replaced(view.free, rows, columns.free),
+        _replaced(view.gpu_free, rows, columns.gpu_free),
+        _replaced(view.gpu_model, rows, columns.gpu_model),
+        view.models,
+        _replaced(view.accepts_new, rows, np.array([node.accepts_new for node in fresh])),
+        tally.replicas,
+        tally.services,
+        tally.repellers,
+        tally.ports,
+        tally.kinds,
+        tally.tasks,
+        view.attributes if same_attributes else Attributes(ordered),
+        lineage if same_attributes else Lineage(),
+        position if same_attributes else 0,
+        drift if position and same_attributes else 0,
+    )
+
+
+# ---- columns -------------------------------------------------------------------------------------
+
+
+def _replaced(
+    column: NDArray[_Dtype], rows: NDArray[np.intp], values: NDArray[_Dtype]
+) -> NDArray[_Dtype]:
+    copied = column.copy(order="K")
+    copied[rows] = values
+    return copied
+
+
+def _attributes(node: PlacementNode) -> tuple[object, ...]:
+    return (node.name, node.labels, node.taints, node.platform)
+
+
+def _have_columns(view: ClusterView, nodes: Iterable[PlacementNode]) -> bool:
+    """Return whether what these nodes have is among the columns."""
+    for node in nodes:
+        if not {each.kind for each in node.capacity.generic} <= set(view.resources):
+            return False
+        if not {gpu.model for gpu in node.capacity.gpus} <= set(view.models):
+            return False
+        if len(node.capacity.gpus) > view.gpu_free.shape[1]:
+            return False
+    return True
+
+
+class _Columns:
+    """The columns of some nodes, in their order: see `ClusterView`."""
+
+    def __init__(
+        self,
+        nodes: Sequence[PlacementNode],
+        rules: PlacementRules,
+        resources: tuple[str, ...],
+        models: tuple[str, ...],
+        n_devices: int,
+    ) -> None:
+        classes = {each.name: each for each in rules.classes}
+        capacity = np.array(
+            [_capacity_row(node, rules.class_label, classes, resources) for node in nodes],
+            dtype=np.int64,
+        ).reshape(len(nodes), len(resources))
+        self.capacity = np.asfortranarray(capacity)
+        self.free = np.asfortranarray(_free(nodes, capacity, resources))
+        codes = {model: code for code, model in enumerate(models)}
+        self.gpu_model = np.zeros((len(nodes), n_devices), dtype=np.int64)
+        self.gpu_free = np.full((len(nodes), n_devices), -1, dtype=np.int64)
+        for row, node in enumerate(nodes):
+            if node.capacity.gpus:
+                found = [codes[gpu.model] for gpu in node.capacity.gpus]
+                self.gpu_model[row, : len(found)] = found
+                self.gpu_free[row, : len(found)] = _free_devices(node)
+
+
+def _capacity_row(
+    node: PlacementNode,
+    class_label: str,
+    classes: Mapping[str, NodeClass],
+    resources: tuple[str, ...],
+) -> list[int]:
+    """Return a node's amounts; the largest number loses one unit to be told from UNLIMITED."""
+    capacity = node.capacity
+    limited_max = UNLIMITED - 1
+    name = next((value for key, value in node.labels if key == class_label), "")
+    used_as = classes.get(name, NodeClass()) if classes else NodeClass()
+    reserve = used_as.reserve
+    generic = {each.kind: each.quantity for each in capacity.generic}
+    cpu = max(capacity.cpu_millis - reserve.cpu_millis, 0) * used_as.cpu_percent // _PERCENT
+    memory = max(capacity.memory_bytes - reserve.memory_bytes, 0) * used_as.memory_percent
+    return [
+        min(cpu, limited_max),
+        min(memory // _PERCENT, limited_max),
+        _limited(capacity.disk_bytes, reserve.disk_bytes),
+        _limited(capacity.pids, reserve.pids),
+        capacity.tasks_max,
+        *(min(generic.get(kind, 0), limited_max) for kind in resources[len(RESOURCES) :]),
+    ]
+
+
+def _limited(reported: int, reserve: int) -> int:
+    """Return what can be given out of an amount; what is not reported is not limited."""
+    return min(max(reported - reserve, 0), UNLIMITED - 1) if reported else UNLIMITED
+
+
+def _free(
+    nodes: Sequence[PlacementNode], capacity: NDArray[np.int64], resources: tuple[str, ...]
+) -> NDArray[np.int64]:
+    """Return what is free: int64[n_nodes, n_resources]; sums beyond 64 bits are cut off."""
+    numbers: dict[int, int] = {}  # by identity: services share their reservations
+    asked: list[list[int]] = []
+    at: list[tuple[int, int, int]] = []
+    for row, node in enumerate(nodes):
+        for share in node.running:
+            number = numbers.get(id(share.reservations))
+            if number is None:
+                number = numbers[id(share.reservations)] = len(asked)
+                asked.append(kind_row(kind_of(share.reservations), resources))
+            at.append((row, number, share.count))
+    if not at:
+        return capacity.copy()
+    total = sum(count for _, _, count in at)
+    if max(map(max, asked)) * total < -_FREE_MIN:
+        rows, kinds, counts = np.array(at, dtype=np.int64).T
+        used = np.zeros_like(capacity)
+        np.add.at(used, rows, np.array(asked, dtype=np.int64)[kinds] * counts[:, None])
+        return taken_from(capacity, used)
+    left: list[list[int]] = capacity.tolist()
+    for row, number, count in at:
+        left[row] = [
+            have if have == UNLIMITED else have - amount * count
+            for have, amount in zip(left[row], asked[number], strict=True)
         ]
-    return [max(have, _FREE_MIN) for have in free]
+    return np.array([[max(have, _FREE_MIN) for have in row] for row in left], dtype=np.int64)
+
+
+def _free_devices(node: PlacementNode) -> list[int]:
+    """Return what is free of each device, in thousandths."""
+    gpus = node.capacity.gpus
+    free = [GPU_MILLIS_WHOLE] * len(gpus)
+    number = {gpu.id: index for index, gpu in enumerate(gpus)}
+    untold: list[GpuRequest] = []
+    for share in node.running:
+        asked = share.reservations.gpu
+        if asked is None:
+            continue
+        for device_ids in share.gpu_ids:
+            for device_id in device_ids:
+                if device_id in number:
+                    free[number[device_id]] -= asked.millis_per_gpu
+        untold += [asked] * (share.count - len(share.gpu_ids))
+    for asked in sorted(untold, key=lambda each: (-each.millis_per_gpu, -each.count)):
+        for _ in range(min(asked.count, len(gpus))):
+            fitting = [
+                (have, index)
+                for index, have in enumerate(free)
+                if have >= asked.millis_per_gpu
+                and (not asked.models or gpus[index].model in asked.models)
+            ]
+            have, index = min(fitting, default=(max(free), free.index(max(free))))
+            free[index] = have - asked.millis_per_gpu
+    return [max(have, 0) for have in free]
+
+
+# ---- tallies -------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Sums over nodes that are not columns; inner mappings of other views are copied first."""
+
+    replicas: dict[ServiceKey, NodeCounts]
+    services: dict[ServiceKey, ServiceSpec]
+    repellers: dict[ServiceKey, ServiceSpec]
+    ports: dict[PortUse, NodeCounts]
+    kinds: dict[TaskKind, int]
+    tasks: int
+    owned: set[object] = field(default_factory=set)
+    known: dict[int, tuple[TaskKind, ResourceReservations]] = field(default_factory=dict)
+
+    def replace(self, old: PlacementNode, new: PlacementNode) -> int:
+        """Count a node anew; return how many tasks came or went."""
+        kept = {id(share) for share in old.running} & {id(share) for share in new.running}
+        gone = sum(share.count for share in old.running if id(share) not in kept)
+        come = sum(share.count for share in new.running if id(share) not in kept)
+        self.count(old, -1, kept)
+        self.count(new, 1, kept)
+        return gone + come
+
+    def count(
+        self, node: PlacementNode, sign: int, kept: set[int] | frozenset[int] = frozenset()
+    ) -> None:
+        """Count the tasks of a node in or out, but for shares that are kept, by identity."""
+        for share in node.running:
+            if id(share) in kept:
+                continue
+            count = share.count * sign
+            self.tasks += count
+            kind = self._kind(share.reservations)
+            self.kinds[kind] = self.kinds.get(kind, 0) + count
+            if not self.kinds[kind]:
+                del self.kinds[kind]
+            self._add(self.replicas, share.service, node.node_id, count)
+            if share.spec is None:
+                continue
+            self.services.pop(share.service, None)
+            self.repellers.pop(share.service, None)
+            if share.service in self.replicas:
+                self.services[share.service] = share.spec
+                if repels(share.spec):
+                    self.repellers[share.service] = share.spec
+            if share.spec.ports:
+                for use in host_ports(share.spec):
+                    self._add(self.ports, use, node.node_id, count)
+
+    def _kind(self, reservations: ResourceReservations) -> TaskKind:
+        found = self.known.get(id(reservations))
+        if found is None:
+            found = self.known[id(reservations)] = (kind_of(reservations), reservations)
+        return found[0]
+
+    def _add(self, counts: dict[_Key, NodeCounts], key: _Key, node_id: NodeId, count: int) -> None:
+        """Add to one count; what is zero is absent."""
+        mine = counts.get(key)
+        if mine is None or key not in self.owned:
+            mine = counts[key] = dict(mine or {})
+            self.owned.add(key)
+        assert isinstance(mine, dict)
+        left = mine.get(node_id, 0) + count
+        if left:
+            mine[node_id] = left
+        else:
+            del mine[node_id]
+            if not mine:
+                del counts[key]
+                self.owned.discard(key)

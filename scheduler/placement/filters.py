@@ -1,95 +1,94 @@
-"""Which nodes may a service run on at all? One mask a condition, with the reason it stands for."""
+"""Which nodes may a service run on at all? One mask a condition, with the reason it stands for.
+
+These conditions hang on the nodes' attributes alone, so they are computed once for all services
+that state the same ones.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dray.model import (
     ConstraintOp,
-    NetworkMode,
     PlacementConstraint,
     Platform,
-    PublishMode,
     ServiceSpec,
     Taint,
     TaintEffect,
     Toleration,
 )
-from dray.names import NodeId
-from scheduler.placement.cluster import ClusterView, PlacementNode
+from scheduler.placement.ask import Ask
+from scheduler.placement.cluster import PlacementNode
+from scheduler.placement.lineage import Attributes
 from scheduler.placement.result import RefusalReason
 
-__all__ = ["Mask", "attribute_reader", "service_masks"]
+__all__ = ["FixedMasks", "Mask", "fixed_masks"]
 
 Mask: TypeAlias = tuple[RefusalReason, NDArray[np.bool_]]
 """A reason, and bool[n_nodes]: True where the condition holds."""
 
-AttributeReader: TypeAlias = Callable[[PlacementNode], str | None]
 
-_LABEL_PREFIX: Final = "node.labels."
-_ATTRIBUTES: Final[dict[str, AttributeReader]] = {
-    "node.id": lambda node: node.node_id,
-    "node.hostname": lambda node: node.name,
-    "node.name": lambda node: node.name,
-    "node.role": lambda node: "worker",  # control-plane processes are no nodes
-    "node.platform.os": lambda node: node.platform.os,
-    "node.platform.arch": lambda node: node.platform.architecture,
-}
-_BORROWED_STACKS: Final = frozenset({NetworkMode.SERVICE, NetworkMode.CONTAINER})
+@dataclass(frozen=True, slots=True)
+class FixedMasks:
+    """Conditions on nodes' attributes.
+
+    Attributes:
+        masks: One by one.
+        all: bool[n_nodes], where all of them hold.
+    """
+
+    masks: tuple[Mask, ...]
+    all: NDArray[np.bool_]
 
 
-def service_masks(cluster: ClusterView, spec: ServiceSpec, pinned_to: NodeId | None) -> list[Mask]:
-    """Return the conditions that do not change while the service's tasks are placed."""
-    masks: list[Mask] = [(RefusalReason.NOT_READY, cluster.accepts_new)]
-    if pinned_to is not None:
-        masks.append(
-            _mask(cluster, RefusalReason.PINNED_ELSEWHERE, lambda n: n.node_id == pinned_to)
-        )
-    masks += [
-        _mask(cluster, RefusalReason.CONSTRAINT, _constraint_test(constraint))
+def fixed_masks(attributes: Attributes, ask: Ask) -> FixedMasks:
+    """Return the conditions that hang on labels, platforms and taints."""
+    found: FixedMasks | None = attributes.masks.get(ask.fixed)
+    if found is None:
+        masks = tuple(_masks(attributes, ask.spec, ask.refused))
+        everywhere = np.ones(len(attributes.nodes), dtype=np.bool_)
+        for _, mask in masks:
+            everywhere &= mask
+        found = FixedMasks(masks, everywhere)
+        attributes.keep(ask.fixed, found)
+    return found
+
+
+def _masks(
+    attributes: Attributes, spec: ServiceSpec, refused: tuple[RefusalReason, ...]
+) -> list[Mask]:
+    masks = [
+        (RefusalReason.CONSTRAINT, _constraint(attributes, constraint))
         for constraint in spec.placement.constraints
     ]
     masks += [
-        _mask(cluster, RefusalReason.PLATFORM, _platform_test(wanted))
+        (RefusalReason.PLATFORM, attributes.mask(("platform", wanted), _platform_test(wanted)))
         for wanted in _wanted_platforms(spec)
     ]
-    if any(node.taints for node in cluster.nodes):
+    if not attributes.mask("untainted", lambda node: not node.taints).all():
         tolerations = spec.dray.tolerations
-        masks.append(
-            _mask(cluster, RefusalReason.TAINT, lambda n: _tolerated(n.taints, tolerations))
+        tolerated = attributes.mask(
+            ("taints", tolerations), lambda node: _tolerated(node.taints, tolerations)
         )
-    masks += [(reason, np.zeros(len(cluster.nodes), dtype=np.bool_)) for reason in _not_yet(spec)]
+        masks.append((RefusalReason.TAINT, tolerated))
+    nowhere = np.zeros(len(attributes.nodes), dtype=np.bool_)
+    masks += [(reason, nowhere) for reason in refused]
     return masks
 
 
-def attribute_reader(key: str) -> AttributeReader | None:
-    """Return what reads `node.hostname`, `node.labels.x` … of a node; None: there is no such key.
-
-    The reader returns None for a node without that label.
-    """
-    if key.startswith(_LABEL_PREFIX):
-        label = key.removeprefix(_LABEL_PREFIX)
-        return lambda node: dict(node.labels).get(label)
-    return _ATTRIBUTES.get(key)
-
-
-def _mask(
-    cluster: ClusterView, reason: RefusalReason, test: Callable[[PlacementNode], bool]
-) -> Mask:
-    return reason, np.array([test(node) for node in cluster.nodes], dtype=np.bool_)
-
-
-def _constraint_test(constraint: PlacementConstraint) -> Callable[[PlacementNode], bool]:
-    """Return the test of a constraint; one about an unknown attribute holds nowhere."""
-    read = attribute_reader(constraint.key)
-    if read is None:
-        return lambda node: False
-    is_equal_asked = constraint.op is ConstraintOp.EQUAL
-    return lambda node: (read(node) == constraint.value) is is_equal_asked
+def _constraint(attributes: Attributes, constraint: PlacementConstraint) -> NDArray[np.bool_]:
+    """Return where a constraint holds; one about an unknown attribute holds nowhere."""
+    found = attributes.codes(constraint.key)
+    if found is None:
+        return np.zeros(len(attributes.nodes), dtype=np.bool_)
+    codes, numbers = found
+    is_equal: NDArray[np.bool_] = codes == numbers.get(constraint.value, -1)
+    return is_equal if constraint.op is ConstraintOp.EQUAL else ~is_equal
 
 
 def _wanted_platforms(spec: ServiceSpec) -> list[tuple[str, ...]]:
@@ -118,22 +117,3 @@ def _tolerated(taints: tuple[Taint, ...], tolerations: tuple[Toleration, ...]) -
 def _tolerates(toleration: Toleration, taint: Taint) -> bool:
     covers = taint.effect is TaintEffect.NO_SCHEDULE or toleration.effect is taint.effect
     return covers and toleration.key == taint.key and toleration.value in ("", taint.value)
-
-
-def _not_yet(spec: ServiceSpec) -> list[RefusalReason]:
-    """Return what the service asks for and this version cannot count.
-
-    Refused everywhere, never ignored.
-    """
-    reservations = spec.task.reservations
-    preferences = spec.placement.spread_over
-    borrows_stack = spec.task.network_mode in _BORROWED_STACKS
-    asked = {
-        RefusalReason.PREFERENCE: any(attribute_reader(key) is None for key in preferences),
-        RefusalReason.AFFINITY: bool(spec.dray.affinities) or borrows_stack,
-        RefusalReason.PRIORITY: spec.dray.priority != 0 or spec.dray.preempt,
-        RefusalReason.PORT: any(port.mode is PublishMode.HOST for port in spec.ports),
-        RefusalReason.GPU: reservations.gpu is not None or bool(reservations.devices),
-        RefusalReason.GENERIC: bool(reservations.generic),
-    }
-    return [reason for reason, is_asked in asked.items() if is_asked]

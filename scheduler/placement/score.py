@@ -41,6 +41,7 @@ __all__ = [
     "device_for",
     "make_mix",
     "score_rows",
+    "value_of",
     "value_rows",
 ]
 
@@ -165,7 +166,7 @@ def make_mix(columns: Columns, kinds: list[Demand], weights: list[float]) -> Mix
 
 def value_rows(columns: Columns, rows: NDArray[np.intp], mix: Mix) -> NDArray[np.float64]:
     """Return what the free amounts of these rows are worth to the mix: float64[len(rows)]."""
-    return _value(columns.free[rows], columns.gpu_free[rows], columns.gpu_model[rows], mix)
+    return value_of(columns.free[rows], columns.gpu_free[rows], columns.gpu_model[rows], mix)
 
 
 def score_rows(
@@ -187,8 +188,8 @@ def score_rows(
     free = columns.free[rows]
     devices = columns.gpu_free[rows]
     models = columns.gpu_model[rows]
-    before = _value(free, devices, models, mix) if values is None else values
-    after = _value(free - demand.amounts, _devices_after(devices, demand), models, mix)
+    before = value_of(free, devices, models, mix) if values is None else values
+    after = value_of(free - demand.amounts, _devices_after(devices, demand), models, mix)
     steps: NDArray[np.float64] = np.floor((before - after) / LOSS_STEP + _ROUNDING)
     return steps
 
@@ -224,19 +225,28 @@ def _devices_after(devices: NDArray[np.int64], demand: Demand) -> NDArray[np.int
     return after
 
 
-def _value(
+def value_of(
     free: NDArray[np.int64], devices: NDArray[np.int64], models: NDArray[np.int64], mix: Mix
 ) -> NDArray[np.float64]:
-    """Return float64[n_rows]: the worth to the mix of these free amounts."""
+    """Return what free amounts are worth to the mix: float64[n_rows].
+
+    Args:
+        free: int64[n_rows, n_resources].
+        devices: int64[n_rows, n_devices], thousandths; -1 where there is none.
+        models: int64[n_rows], models of the devices.
+        mix: What is asked of the cluster.
+    """
     room = np.maximum(free, 0) + _HALF_UNIT
-    counts = (room[:, :, None] * mix.per_unit).min(axis=1)
+    counts = room[:, :1] * mix.per_unit[0]
+    for resource in range(1, len(mix.per_unit)):
+        np.minimum(counts, room[:, resource, None] * mix.per_unit[resource], out=counts)
     if mix.has_gpus:
         shares = np.maximum(devices, 0)[:, :, None] * mix.gpu_per_milli
         usable = np.where(shares >= mix.least, shares, 0.0).sum(axis=1) * mix.gpu_per_device
         if mix.has_models:
             usable *= (mix.gpu_models >> models[:, None]) & 1
         np.minimum(counts, usable + mix.gpu_slack, out=counts)
-    counts[counts < mix.least] = 0.0
+    counts *= counts >= mix.least
     value: NDArray[np.float64] = counts @ mix.worth
     return value
 

@@ -7,221 +7,155 @@ Guarantees, whatever the input:
 - Exact: no node is ever given more than it has, in any resource (integers throughout).
 - Complete: a task is refused only when no node will do at the moment of its turn, and the reasons
   count every node once.
-- Apart: no node gets all replicas of a service of two or more while another node that will do has
-  none of them.
+- Turns: higher priority first; then what others want to be near to; then what takes the largest
+  part of a node, since big tasks find room only while there is some. `PlacementResult.turns` tells.
+- Apart: while another node that will do has room for fewer, no node gets more than half of the
+  replicas of a service of two or more (rounded up); likewise no zone, where nodes have that label.
+  So no node and no zone holds all of them.
 - Even, where it is asked for: among the nodes that keep the replicas apart, those win whose value
   of the first `spread_over` attribute has the fewest replicas; within it the second, and so on.
+- Near: required affinities are kept, also those that others state about the task; preferred ones
+  weigh more than prices, prices more than the score.
+- Whole: of the groups of a gang, all slots are placed or none.
 
-It packs by the score of `score.py` (or goes emptiest first with the policy SPREAD), by full scan
-over CPU, memory, disk, pids and addresses, constraints, platforms, taints and
-max_replicas_per_node. What it does not know yet (GPUs, generic resources, host ports, affinities,
-priorities, attributes it has never heard of) it refuses for every node, with that reason, rather
-than placing as if it had not been asked for. Gangs are a matter of whole projects and do not get
-here.
+It packs by the score of `score.py` (or goes emptiest first with the policy SPREAD). What no node of
+the cluster can give (devices that are no GPUs or named by their ids, unknown attributes) is refused
+for every node, with that reason, rather than placed as if it had not been asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dray.model import PackingPolicy, ServiceKey, ServiceSpec, SlotKey
-from dray.names import NodeId
-from scheduler.placement.cluster import RESOURCES, ClusterView, reservation_row, taken_from
-from scheduler.placement.filters import Mask, attribute_reader, service_masks
-from scheduler.placement.prefer import Preference, cluster_mix
+from scheduler.placement.ask import TaskGroup
+from scheduler.placement.cluster import ClusterView
+from scheduler.placement.conditions import conditions
+from scheduler.placement.explain import explain
+from scheduler.placement.fill import Filled, fill
+from scheduler.placement.order import turns_of
+from scheduler.placement.preempt import evictions
 from scheduler.placement.result import (
-    Placed,
+    Eviction,
+    PlacedGroup,
     PlacementResult,
-    RefusalCount,
     RefusalReason,
     Unplaced,
 )
-from scheduler.placement.score import Mix
+from scheduler.placement.room import Room
 
-__all__ = ["TaskGroup", "place"]
-
-_Wish: TypeAlias = NDArray[np.int64] | NDArray[np.float64]
-"""A column[n_nodes] of which the least value is the best."""
-
-_RESOURCE_REASONS = (
-    RefusalReason.CPU,
-    RefusalReason.MEMORY,
-    RefusalReason.DISK,
-    RefusalReason.PIDS,
-    RefusalReason.TASKS,
-)
+__all__ = ["Placer", "place"]
 
 
-@dataclass(frozen=True, slots=True)
-class TaskGroup:
-    """New tasks of one service that are alike: they are placed as one.
-
-    Attributes:
-        service: The service.
-        spec: What is asked of nodes.
-        slots: Slots that need a node, in order.
-        replicas_wanted: Tasks that the service has in all when everything is placed.
-        pinned_to: The only node that will do (a volume's data is there), or None.
-        project_policy: What the service's policy INHERIT stands for; INHERIT here means BINPACK.
-    """
-
-    service: ServiceKey
-    spec: ServiceSpec
-    slots: tuple[SlotKey, ...]
-    replicas_wanted: int
-    pinned_to: NodeId | None = None
-    project_policy: PackingPolicy = PackingPolicy.INHERIT
-
-
-def place(cluster: ClusterView, groups: tuple[TaskGroup, ...]) -> PlacementResult:
+def place(cluster: ClusterView, groups: Sequence[TaskGroup]) -> PlacementResult:
     """Return a node for every slot of every group, or why there is none.
 
     Args:
         cluster: The cluster as it is; not changed.
-        groups: What needs a node, in the order of their turns.
+        groups: What needs a node, in any order.
     """
-    free = cluster.free.copy()
-    mix = cluster_mix(
-        cluster, [(group.spec.task.reservations, len(group.slots)) for group in groups]
-    )
-    replicas = {service: column.copy() for service, column in cluster.replicas.items()}
-    placed: list[Placed] = []
-    unplaced: list[Unplaced] = []
-    for group in groups:
-        column = replicas.setdefault(group.service, np.zeros(len(cluster.nodes), dtype=np.int64))
-        done, refused = _place_group(cluster, group, free, column, mix)
-        placed += done
-        unplaced += refused
-    return PlacementResult(tuple(placed), tuple(unplaced))
+    return Placer(cluster, groups).place(groups)
 
 
-def _place_group(
-    cluster: ClusterView,
-    group: TaskGroup,
-    free: NDArray[np.int64],
-    replicas: NDArray[np.int64],
-    mix: Mix,
-) -> tuple[list[Placed], list[Unplaced]]:
-    """Place one group, slot by slot; `free` and `replicas` are updated."""
-    demand = reservation_row(group.spec.task.reservations)
-    preference = Preference(cluster, free, demand, _policy(group), mix)
-    fixed = service_masks(cluster, group.spec, group.pinned_to)
-    branches = _branches(cluster, group.spec.placement.spread_over)
-    per_node_max = group.spec.placement.replicas_per_node_max
-    placed: list[Placed] = []
-    for position, slot in enumerate(group.slots):
-        masks = [*fixed, *_capacity_masks(free, demand)]
-        if per_node_max:
-            masks.append((RefusalReason.REPLICAS_PER_NODE, replicas < per_node_max))
-        fits = np.logical_and.reduce([mask for _, mask in masks])
-        if not fits.any():
-            rest = group.slots[position:]
-            return placed, [Unplaced(rest, _count_refusals(masks, len(cluster.nodes)))]
-        wishes: list[_Wish] = [
-            _crowding(replicas, group.replicas_wanted),
-            *_branch_counts(branches, replicas),
-            preference.values,
-            _unused(cluster, free),
-        ]
-        row = _first_choice(fits, wishes)
-        free[row] = taken_from(free[row], demand)
-        preference.renew(row)
-        replicas[row] += 1
-        placed.append(Placed(slot, cluster.nodes[row].node_id))
-    return placed, []
+class Placer:
+    """Places groups on one view, call after call; what was placed before has its room.
 
-
-def _capacity_masks(free: NDArray[np.int64], demand: NDArray[np.int64]) -> list[Mask]:
-    """Return, for each resource that is asked for, which nodes have enough: bool[n_nodes]."""
-    return [
-        (reason, free[:, column] >= demand[column])
-        for column, reason in enumerate(_RESOURCE_REASONS)
-        if demand[column] > 0
-    ]
-
-
-def _first_choice(fits: NDArray[np.bool_], wishes: list[_Wish]) -> int:
-    """Return the row that fits and is least in the first wish, then the second, then by row.
-
-    Args:
-        fits: bool[n_nodes]; at least one is True.
-        wishes: The most important first.
+    Not for two threads at once.
     """
-    rows = np.flatnonzero(fits)
-    for wish in wishes:
-        values = wish[rows]
-        rows = rows[values == values.min()]
-    return int(rows[0])
+
+    def __init__(self, cluster: ClusterView, expected: Sequence[TaskGroup] = ()) -> None:
+        """Begin with a view.
+
+        Args:
+            cluster: The cluster as it is; not changed.
+            expected: What is to be placed, as far as it is known; the score looks at its mix.
+        """
+        self._room = Room(cluster, expected)
+
+    def place(self, groups: Sequence[TaskGroup]) -> PlacementResult:
+        """Return a node for every slot of every group, or why there is none."""
+        turns = turns_of(self._room.view, groups)
+        placed: dict[int, PlacedGroup] = {}
+        unplaced: dict[int, Unplaced] = {}
+        evicted: list[Eviction] = []
+        start = 0
+        while start < len(turns):
+            end = _end_of_gang(groups, turns, start)
+            evicted += self._turn(groups, turns[start:end], placed, unplaced)
+            start = end
+        return PlacementResult(
+            tuple(placed[index] for index in sorted(placed)),
+            tuple(unplaced[index] for index in sorted(unplaced)),
+            tuple(evicted),
+            tuple(turns),
+        )
+
+    def _turn(
+        self,
+        groups: Sequence[TaskGroup],
+        members: Sequence[int],
+        placed: dict[int, PlacedGroup],
+        unplaced: dict[int, Unplaced],
+    ) -> list[Eviction]:
+        """Place one group, or the groups of one gang; add to `placed` and `unplaced`."""
+        mark = len(self._room.takes)
+        filled: dict[int, Filled] = {}
+        for index in members:
+            group = groups[index]
+            filled[index] = fill(self._room, group)
+            if len(filled[index].rows) < len(group.slots):
+                unplaced[index] = self._refusal(group, len(filled[index].rows))
+        refused = [index for index in members if index in unplaced]
+        if refused and groups[members[0]].gang:
+            self._room.take_back(mark)
+            for index in members:
+                unplaced[index] = self._refusal(groups[index], 0, unplaced.get(index))
+            return []
+        for index in members:
+            if filled[index].rows:
+                placed[index] = self._answer(groups[index], filled[index])
+        found: list[Eviction] = []
+        for index in refused:
+            if groups[index].spec.dray.preempt:
+                found += evictions(self._room, groups[index], unplaced[index].slots)
+        return found
+
+    def _answer(self, group: TaskGroup, filled: Filled) -> PlacedGroup:
+        nodes = self._room.view.nodes
+        gpu_ids = tuple(
+            tuple(nodes[row].capacity.gpus[device].id for device in devices)
+            for row, devices in zip(filled.rows, filled.devices, strict=False)
+        )
+        node_ids = tuple([nodes[row].node_id for row in filled.rows])
+        return PlacedGroup(group.service, group.slots[: len(node_ids)], node_ids, gpu_ids)
+
+    def _refusal(self, group: TaskGroup, done: int, before: Unplaced | None = None) -> Unplaced:
+        """Return why the slots after the first ones have no node.
+
+        Args:
+            group: The group.
+            done: Slots that have one.
+            before: What its gang was given up for, when it was this group.
+        """
+        ask = self._room.ask(group)
+        masks = conditions(self._room, group, ask)
+        if group.gang:
+            nowhere = np.zeros(len(self._room.view.nodes), dtype=np.bool_)
+            masks.append((RefusalReason.GANG, nowhere))
+        found = explain(self._room, group, masks, group.slots[done:])
+        return found if before is None else explain_again(found, before)
 
 
-def _crowding(replicas: NDArray[np.int64], replicas_wanted: int) -> NDArray[np.int64]:
-    """Return by how many replicas a node would exceed all but one of the service: int64[n_nodes].
-
-    Zero on every node that leaves a replica for another one. It also tells nodes apart that hold
-    old tasks beside the new ones while a service is being replaced.
-    """
-    if replicas_wanted < 2:
-        return np.zeros_like(replicas)
-    return np.maximum(replicas + 2 - replicas_wanted, 0)
+def explain_again(whole: Unplaced, before: Unplaced) -> Unplaced:
+    """Return the refusal of a gang's group that had found no room itself: its advice stays."""
+    return Unplaced(whole.slots, whole.refusals, before.nearest, before.advice)
 
 
-def _branches(cluster: ClusterView, spread_over: tuple[str, ...]) -> list[NDArray[np.intp]]:
-    """Return, for each attribute to spread over, the branch that each node is in: intp[n_nodes].
-
-    Nodes are in one branch when they agree in that attribute and in all before it. Nodes without
-    the label share a branch.
-    """
-    paths: list[tuple[str | None, ...]] = [() for _ in cluster.nodes]
-    branches = []
-    for read in filter(None, map(attribute_reader, spread_over)):  # unknown ones refuse all nodes
-        paths = [(*path, read(node)) for path, node in zip(paths, cluster.nodes, strict=True)]
-        numbers = {path: number for number, path in enumerate(dict.fromkeys(paths))}
-        branches.append(np.array([numbers[path] for path in paths], dtype=np.intp))
-    return branches
-
-
-def _branch_counts(
-    branches: list[NDArray[np.intp]], replicas: NDArray[np.int64]
-) -> Iterator[NDArray[np.int64]]:
-    """Yield, for each attribute, the replicas in the branch of each node: int64[n_nodes]."""
-    for branch in branches:
-        counts = np.zeros(len(branch), dtype=np.int64)
-        np.add.at(counts, branch, replicas)
-        yield counts[branch]
-
-
-def _unused(cluster: ClusterView, free: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return 1 for nodes without any task, else 0: of two alike, a new one is not opened."""
-    tasks = RESOURCES.index("tasks")
-    unused: NDArray[np.int64] = (free[:, tasks] >= cluster.capacity[:, tasks]).astype(np.int64)
-    return unused
-
-
-def _policy(group: TaskGroup) -> PackingPolicy:
-    """Return how the group is packed: BINPACK or SPREAD."""
-    policy = group.spec.dray.policy
-    if policy is PackingPolicy.INHERIT:
-        policy = group.project_policy
-    return PackingPolicy.BINPACK if policy is PackingPolicy.INHERIT else policy
-
-
-def _count_refusals(masks: list[Mask], n_nodes: int) -> tuple[RefusalCount, ...]:
-    """Return how many nodes each reason refused.
-
-    Each node counts once, by its first reason in `RefusalReason`'s order.
-    """
-    order = {reason: position for position, reason in enumerate(RefusalReason)}
-    open_rows = np.ones(n_nodes, dtype=np.bool_)
-    counts: dict[RefusalReason, int] = {}
-    for reason, mask in sorted(masks, key=lambda item: order[item[0]]):
-        refused = open_rows & ~mask
-        if refused.any():
-            counts[reason] = counts.get(reason, 0) + int(refused.sum())
-        open_rows &= mask
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], order[item[0]]))
-    return tuple(RefusalCount(reason, nodes) for reason, nodes in ranked)
+def _end_of_gang(groups: Sequence[TaskGroup], turns: Sequence[int], start: int) -> int:
+    """Return where the turns of the gang that begins there end."""
+    gang = groups[turns[start]].gang
+    end = start + 1
+    while gang and end < len(turns) and groups[turns[end]].gang == gang:
+        end += 1
+    return end

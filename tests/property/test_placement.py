@@ -10,7 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dray.model import (
+    Affinity,
+    AffinityTarget,
     ConstraintOp,
+    GenericResource,
+    Gpu,
     GpuRequest,
     NodeCapacity,
     PackingPolicy,
@@ -26,12 +30,12 @@ from dray.model import (
     TaintEffect,
     Toleration,
 )
-from scheduler.placement import PlacementNode, TaskGroup, cluster_view
+from scheduler.placement import PlacementNode, RunningShare, TaskGroup, cluster_view
 from tests.builders import (
     a_group,
+    a_key,
     a_placement_node,
     a_service,
-    a_share,
     node_id,
 )
 from tests.contract.placement import oracle
@@ -44,6 +48,7 @@ SERVICES = ("web", "db", "job")
 amounts = st.one_of(st.integers(0, 4), st.sampled_from([0, 1000, HUGE]))
 sizes = st.one_of(st.integers(0, 4), st.sampled_from([0, 1000, HUGE - 1]))
 zones = st.sampled_from(["a", "b"])
+models = st.sampled_from(["T4", "A100"])
 
 reservations = st.builds(
     ResourceReservations,
@@ -51,31 +56,41 @@ reservations = st.builds(
     memory_bytes=amounts,
     disk_bytes=st.one_of(st.just(0), amounts),
     pids=st.one_of(st.just(0), amounts),
-    gpu=st.sampled_from([None, None, None, GpuRequest()]),
+    gpu=st.sampled_from(
+        [
+            *[None] * 5,
+            GpuRequest(),
+            GpuRequest(2),
+            GpuRequest(1, 400),
+            GpuRequest(1, 700, ("T4",)),
+            GpuRequest(1, 1000, ("A100", "T4")),
+        ]
+    ),
+    generic=st.sampled_from(
+        [(), (), (), (GenericResource("ssd", 1),), (GenericResource("fpga", 2),)]
+    ),
 )
 taints = st.builds(Taint, st.sampled_from(["x", "y"]), zones, st.sampled_from(TaintEffect))
-shares = st.builds(a_share, st.sampled_from(SERVICES), st.integers(1, 3), reservations=reservations)
 
-
-@st.composite
-def nodes(draw: st.DrawFn, number: int) -> PlacementNode:
-    """Draw a node, sometimes one that shrank below what it runs."""
-    capacity = NodeCapacity(
-        draw(st.integers(0, 8)),
-        draw(sizes),
-        draw(sizes),
-        draw(sizes),
-        tasks_max=draw(st.integers(0, 6)),
-    )
-    return a_placement_node(
-        number,
-        capacity=capacity,
-        accepts_new=draw(st.sampled_from([True, True, True, False])),
-        labels=draw(st.dictionaries(st.sampled_from(["zone", "rack"]), zones)),
-        taints=tuple(draw(st.lists(taints, max_size=1))),
-        platform=Platform(architecture=draw(st.sampled_from(["amd64", "arm64"]))),
-        running=tuple(draw(st.lists(shares, max_size=2))),
-    )
+AFFINITIES = (
+    Affinity(AffinityTarget.SERVICE, "db", required=True),
+    Affinity(AffinityTarget.SERVICE, "web", required=True, topology="zone"),
+    Affinity(AffinityTarget.SERVICE, "shop/job", anti=True, required=True),
+    Affinity(AffinityTarget.SERVICE, "web", anti=True, required=True, topology="zone"),
+    Affinity(AffinityTarget.SERVICE, "web", anti=True, topology="rack"),
+    Affinity(AffinityTarget.SERVICE, "db", weight=7),
+    Affinity(AffinityTarget.SERVICE_LABEL, "tier", "a", required=True, topology="rack"),
+    Affinity(AffinityTarget.SERVICE_LABEL, "tier", "a", anti=True, required=True),
+    Affinity(AffinityTarget.NODE_LABEL, "zone", "a", anti=True, required=True),
+    Affinity(AffinityTarget.NODE_LABEL, "zone", "b", weight=3),
+)
+PORTS = (
+    PublishedPort(80, 80, mode=PublishMode.HOST),
+    PublishedPort(80, 80, mode=PublishMode.HOST, host_ip="10.0.0.1"),
+    PublishedPort(80, 79, 80, mode=PublishMode.HOST),
+    PublishedPort(80, 80),
+    PublishedPort(80, mode=PublishMode.HOST),
+)
 
 
 constraints = st.builds(
@@ -101,6 +116,7 @@ def services(draw: st.DrawFn, name: str) -> ServiceSpec:
     extensions = ServiceExtensions(
         policy=draw(st.sampled_from(PackingPolicy)),
         priority=draw(st.sampled_from([0, 0, 0, 0, 7])),
+        affinities=tuple(draw(st.lists(st.sampled_from(AFFINITIES), max_size=2))),
         tolerations=tuple(
             draw(
                 st.lists(
@@ -115,14 +131,67 @@ def services(draw: st.DrawFn, name: str) -> ServiceSpec:
             )
         ),
     )
-    host_port = PublishedPort(80, 80, mode=PublishMode.HOST)
-    return a_service(
+    spec = a_service(
         name,
         reservations=draw(reservations),
         placement=placement,
-        ports=draw(st.sampled_from([(), (), (), (host_port,)])),
+        ports=draw(st.one_of(st.just(()), st.tuples(st.sampled_from(PORTS)))),
         dray=extensions,
     )
+    labels = draw(st.sampled_from([(), (("tier", "a"),)]))
+    return replace(spec, labels=labels)
+
+
+@st.composite
+def shares(draw: st.DrawFn, gpus: tuple[Gpu, ...]) -> RunningShare:
+    """Draw running tasks; the devices that they have are said."""
+    name = draw(st.sampled_from(SERVICES))
+    asked = draw(reservations)
+    count = draw(st.integers(1, 3))
+    if asked.gpu is not None:
+        count = 1
+        if asked.gpu.count > len(gpus) or asked.gpu.models:
+            asked = replace(asked, gpu=None)
+    spec = draw(st.one_of(st.none(), services(name)))
+    if asked.gpu is None:
+        return RunningShare(a_key(name), count, asked, spec)
+    devices = tuple(gpu.id for gpu in gpus[: asked.gpu.count])
+    return RunningShare(a_key(name), count, asked, spec, (devices,))
+
+
+@st.composite
+def nodes(draw: st.DrawFn, number: int) -> PlacementNode:
+    """Draw a node, sometimes one that shrank below what it runs."""
+    capacity = NodeCapacity(
+        draw(st.integers(0, 8)),
+        draw(sizes),
+        draw(sizes),
+        draw(sizes),
+        tasks_max=draw(st.integers(0, 6)),
+        gpus=tuple(
+            Gpu(str(index), model) for index, model in enumerate(draw(st.lists(models, max_size=3)))
+        ),
+        generic=draw(st.sampled_from([(), (), (GenericResource("ssd", 2),)])),
+    )
+    return a_placement_node(
+        number,
+        capacity=capacity,
+        accepts_new=draw(st.sampled_from([True, True, True, False])),
+        labels=draw(st.dictionaries(st.sampled_from(["zone", "rack"]), zones)),
+        taints=tuple(draw(st.lists(taints, max_size=1))),
+        platform=Platform(architecture=draw(st.sampled_from(["amd64", "arm64"]))),
+        running=_without_overlap(draw(st.lists(shares(capacity.gpus), max_size=2))),
+    )
+
+
+def _without_overlap(drawn: list[RunningShare]) -> tuple[RunningShare, ...]:
+    """Return the shares with GPUs for the first that has some only: devices are not shared out."""
+    kept: list[RunningShare] = []
+    for share in drawn:
+        if any(each.gpu_ids for each in kept) and share.gpu_ids:
+            continue
+        kept.append(share)
+    return tuple(kept)
 
 
 @st.composite
@@ -136,6 +205,7 @@ def group_lists(draw: st.DrawFn) -> tuple[TaskGroup, ...]:
         wanted = slots + draw(st.integers(0, 2))
         group = a_group(spec, slots, replicas_wanted=wanted, pinned_to=pinned)
         cut = draw(st.integers(0, slots))
+        group = replace(group, gang=draw(st.sampled_from(["", "", "", "shop"])))
         groups += [replace(group, slots=group.slots[:cut]), replace(group, slots=group.slots[cut:])]
     return tuple(groups)
 

@@ -10,18 +10,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dray.model import (
+    Affinity,
+    AffinityTarget,
     ConstraintOp,
     NetworkMode,
     PlacementConstraint,
     PublishMode,
+    ResourceReservations,
     ServiceKey,
     ServiceSpec,
+    SlotKey,
     TaintEffect,
 )
 from dray.names import NodeId
-from scheduler.placement import PlacementNode, PlacementResult, RefusalReason, TaskGroup
+from scheduler.placement import PlacementNode, PlacementResult, RefusalReason, TaskGroup, Unplaced
 
 __all__ = ["check"]
+
+_WHOLE = 1000
 
 
 @dataclass(slots=True)
@@ -31,27 +37,67 @@ class _Room:
     Attributes:
         node: The node.
         free: What is left, by reason of refusal; a resource it is not limited in is absent.
+        generic: What is left of generic resources, by kind.
+        devices: Thousandths left of each GPU, by id.
         replicas: Tasks on it, by service.
+        ports: Ports of it that are taken: protocol, first, last, address.
+        specs: What runs on it, as far as it is known.
     """
 
     node: PlacementNode
     free: dict[RefusalReason, int]
+    generic: Counter[str] = field(default_factory=Counter)
+    devices: dict[str, int] = field(default_factory=dict)
     replicas: Counter[ServiceKey] = field(default_factory=Counter)
+    ports: list[tuple[object, int, int, str]] = field(default_factory=list)
+    specs: dict[ServiceKey, ServiceSpec] = field(default_factory=dict)
 
-    def take(self, service: ServiceKey, asked: dict[RefusalReason, int], count: int = 1) -> None:
-        """Give room to tasks of a service."""
+    def take(
+        self, service: ServiceKey, reservations: ResourceReservations, gpu_ids: tuple[str, ...]
+    ) -> None:
+        """Give room to one task."""
+        asked = _asked(reservations)
         for reason in self.free:
-            self.free[reason] -= asked[reason] * count
-        self.replicas[service] += count
+            self.free[reason] -= asked[reason]
+        for each in reservations.generic:
+            self.generic[each.kind] -= each.quantity
+        for gpu_id in gpu_ids:
+            assert reservations.gpu is not None
+            self.devices[gpu_id] -= reservations.gpu.millis_per_gpu
+        self.replicas[service] += 1
+
+    def run(self, service: ServiceKey, spec: ServiceSpec) -> None:
+        """Remember what a task of the service is like."""
+        self.specs[service] = spec
+        self.ports += _ports(spec)
 
 
 def check(
     nodes: Sequence[PlacementNode], groups: tuple[TaskGroup, ...], result: PlacementResult
 ) -> None:
     """Assert that a result keeps every guarantee of `place`, slot by slot."""
-    rooms = {node.node_id: _room(node) for node in nodes}
-    where = {placed.slot: placed.node_id for placed in result.placed}
+    rooms = {node.node_id: _room(node) for node in sorted(nodes, key=lambda each: each.node_id)}
+    where = {placed.slot: placed for placed in result.placed}
     refused = {slot: unplaced for unplaced in result.unplaced for slot in unplaced.slots}
+    _check_answers(groups, result)
+    assert sorted(result.turns) == list(range(len(groups))), "a turn is missing or there twice"
+    alone = [groups[turn].spec.dray.priority for turn in result.turns if not groups[turn].gang]
+    assert alone == sorted(alone, reverse=True), "a lower priority came first"
+    given_up = {
+        group.gang for group in groups if group.gang and any(s in refused for s in group.slots)
+    }
+    for turn in result.turns:
+        group = groups[turn]
+        is_given_up = group.gang in given_up
+        for slot in group.slots:
+            if slot in where:
+                assert not is_given_up, f"{slot} was placed although its gang was not"
+                _check_placed(rooms, group, where[slot].node_id, where[slot].gpu_ids)
+            else:
+                _check_refused(rooms, group, slot, refused[slot], is_given_up)
+
+
+def _check_answers(groups: tuple[TaskGroup, ...], result: PlacementResult) -> None:
     asked = [slot for group in groups for slot in group.slots]
     answered = [placed.slot for placed in result.placed]
     answered_no = [slot for unplaced in result.unplaced for slot in unplaced.slots]
@@ -59,35 +105,91 @@ def check(
     order = {slot: position for position, slot in enumerate(asked)}
     assert answered == sorted(answered, key=order.__getitem__)
     assert answered_no == sorted(answered_no, key=order.__getitem__)
-    for group in groups:
-        for slot in group.slots:
-            if slot in where:
-                _check_placed(rooms, group, where[slot])
-                continue
-            reasons = Counter(_refusal(room, group) for room in rooms.values())
-            assert None not in reasons, f"{slot} was refused although a node will do"
-            given = {count.reason: count.nodes for count in refused[slot].refusals}
-            assert given == dict(reasons), "the reasons do not count every node once"
-            counts = [count.nodes for count in refused[slot].refusals]
-            assert counts == sorted(counts, reverse=True), "the most frequent reason is not first"
-            assert sum(counts) == len(rooms)
 
 
-def _check_placed(rooms: dict[NodeId, _Room], group: TaskGroup, node_id: NodeId) -> None:
+def _check_refused(
+    rooms: dict[NodeId, _Room],
+    group: TaskGroup,
+    slot: SlotKey,
+    unplaced: Unplaced,
+    is_given_up: bool,
+) -> None:
+    counts = [count.nodes for count in unplaced.refusals]
+    assert counts == sorted(counts, reverse=True), "the most frequent reason is not first"
+    assert sum(counts) == len(rooms), "the reasons do not count every node once"
+    assert unplaced.advice, "there is no word of advice"
+    assert (unplaced.nearest is None) == (not rooms)
+    if unplaced.nearest is not None:
+        assert unplaced.nearest.node_id in rooms
+    if is_given_up:
+        return  # what it met before it was taken back is not known here
+    reasons = Counter(_refusal(rooms, room, group) for room in rooms.values())
+    assert None not in reasons, f"{slot} was refused although a node will do"
+    given = {count.reason: count.nodes for count in unplaced.refusals}
+    assert given == dict(reasons), "the reasons are not the right ones"
+
+
+def _check_placed(
+    rooms: dict[NodeId, _Room], group: TaskGroup, node_id: NodeId, gpu_ids: tuple[str, ...]
+) -> None:
     room = rooms[node_id]
-    reason = _refusal(room, group)
+    reason = _refusal(rooms, room, group)
     assert reason is None, f"placed on {room.node.name} against: {reason}"
-    others_without = [
-        other
-        for other in rooms.values()
-        if other is not room
-        and other.replicas[group.service] == 0
-        and _refusal(other, group) is None
-    ]
-    room.take(group.service, _asked(group.spec))
-    if group.replicas_wanted >= 2 and others_without:
-        held = room.replicas[group.service]
-        assert held < group.replicas_wanted, f"{room.node.name} holds all of {group.service}"
+    others = [each for each in rooms.values() if _refusal(rooms, each, group) is None]
+    mine = _crowding(rooms, room, group)
+    least = min(_crowding(rooms, each, group) for each in others)
+    assert mine == least, f"{room.node.name} is crowded by {mine}, another one by {least}"
+    if not any(rule.anti for rule in group.spec.dray.affinities):
+        rivals = [each for each in others if _crowding(rooms, each, group) == least]
+        counts = _branch_counts(rooms, room, group)
+        assert counts == min(_branch_counts(rooms, each, group) for each in rivals), "not even"
+    _check_devices(room, group, gpu_ids)
+    room.take(group.service, group.spec.task.reservations, gpu_ids)
+    room.run(group.service, group.spec)
+
+
+def _check_devices(room: _Room, group: TaskGroup, gpu_ids: tuple[str, ...]) -> None:
+    gpu = group.spec.task.reservations.gpu
+    if gpu is None:
+        assert not gpu_ids
+        return
+    assert len(set(gpu_ids)) == len(gpu_ids) == gpu.count
+    models = {each.id: each.model for each in room.node.capacity.gpus}
+    for gpu_id in gpu_ids:
+        assert room.devices[gpu_id] >= gpu.millis_per_gpu, "a device is over-committed"
+        assert not gpu.models or models[gpu_id] in gpu.models
+
+
+def _crowding(rooms: dict[NodeId, _Room], room: _Room, group: TaskGroup) -> tuple[int, int]:
+    """Return by how many replicas a node, and a zone, would exceed half of them."""
+    wanted = group.replicas_wanted
+    if wanted < 2:
+        return (0, 0)
+    half = -(-wanted // 2)
+    zones = {_label(each.node, "zone") for each in rooms.values()}
+    own = room.replicas[group.service]
+    zone = _label(room.node, "zone")
+    beside = sum(
+        each.replicas[group.service] for each in rooms.values() if _label(each.node, "zone") == zone
+    )
+    return (max(own + 1 - half, 0), max(beside + 1 - half, 0) if len(zones) > 1 else 0)
+
+
+def _branch_counts(rooms: dict[NodeId, _Room], room: _Room, group: TaskGroup) -> list[int]:
+    """Return the replicas in the branch of each attribute to spread over."""
+    counts = []
+    path: list[str] = []
+    for key in group.spec.placement.spread_over:
+        path.append(key)
+        mine = [_attribute(room.node, each) for each in path]
+        counts.append(
+            sum(
+                other.replicas[group.service]
+                for other in rooms.values()
+                if [_attribute(other.node, each) for each in path] == mine
+            )
+        )
+    return counts
 
 
 def _room(node: PlacementNode) -> _Room:
@@ -102,21 +204,18 @@ def _room(node: PlacementNode) -> _Room:
     if capacity.pids:
         free[RefusalReason.PIDS] = capacity.pids
     room = _Room(node, free)
+    room.generic.update({each.kind: each.quantity for each in capacity.generic})
+    room.devices = {gpu.id: _WHOLE for gpu in capacity.gpus}
     for share in node.running:
-        spec = share.reservations
-        asked = {
-            RefusalReason.CPU: spec.cpu_millis,
-            RefusalReason.MEMORY: spec.memory_bytes,
-            RefusalReason.DISK: spec.disk_bytes,
-            RefusalReason.PIDS: spec.pids,
-            RefusalReason.TASKS: 1,
-        }
-        room.take(share.service, asked, share.count)
+        for number in range(share.count):
+            gpu_ids = share.gpu_ids[number] if share.gpu_ids else ()
+            room.take(share.service, share.reservations, gpu_ids)
+            if share.spec is not None:
+                room.run(share.service, share.spec)
     return room
 
 
-def _asked(spec: ServiceSpec) -> dict[RefusalReason, int]:
-    reservations = spec.task.reservations
+def _asked(reservations: ResourceReservations) -> dict[RefusalReason, int]:
     return {
         RefusalReason.CPU: reservations.cpu_millis,
         RefusalReason.MEMORY: reservations.memory_bytes,
@@ -126,15 +225,132 @@ def _asked(spec: ServiceSpec) -> dict[RefusalReason, int]:
     }
 
 
-def _refusal(room: _Room, group: TaskGroup) -> RefusalReason | None:
+def _refusal(rooms: dict[NodeId, _Room], room: _Room, group: TaskGroup) -> RefusalReason | None:
     """Return the first reason, in the order of `RefusalReason`, why a node will not do."""
-    found = {*_fixed_refusals(room.node, group), *_unknown(group.spec)}
-    per_node_max = group.spec.placement.replicas_per_node_max
+    spec = group.spec
+    found = {*_fixed_refusals(room.node, group), *_unknown(spec)}
+    per_node_max = spec.placement.replicas_per_node_max
     if per_node_max and room.replicas[group.service] >= per_node_max:
         found.add(RefusalReason.REPLICAS_PER_NODE)
-    asked = _asked(group.spec)
+    asked = _asked(spec.task.reservations)
     found |= {reason for reason, free in room.free.items() if 0 < asked[reason] > free}
+    for each in spec.task.reservations.generic:
+        if room.generic[each.kind] < each.quantity:
+            found.add(RefusalReason.GENERIC)
+    if not _devices_do(room, group):
+        found.add(RefusalReason.GPU)
+    if not _near_enough(rooms, room, group):
+        found.add(RefusalReason.AFFINITY)
+    if not all(_port_is_free(room, port) for port in _ports(spec)):
+        found.add(RefusalReason.PORT)
     return next((reason for reason in RefusalReason if reason in found), None)
+
+
+def _devices_do(room: _Room, group: TaskGroup) -> bool:
+    gpu = group.spec.task.reservations.gpu
+    if gpu is None:
+        return True
+    usable = [
+        each
+        for each in room.node.capacity.gpus
+        if room.devices[each.id] >= gpu.millis_per_gpu
+        and (not gpu.models or each.model in gpu.models)
+    ]
+    return len(usable) >= gpu.count
+
+
+def _ports(spec: ServiceSpec) -> list[tuple[object, int, int, str]]:
+    """Return what a task takes of its node's ports."""
+    return [
+        (port.protocol, port.published, port.published_end or port.published, port.host_ip)
+        for port in spec.ports
+        if port.mode is PublishMode.HOST and port.published
+    ]
+
+
+def _port_is_free(room: _Room, port: tuple[object, int, int, str]) -> bool:
+    protocol, first, last, address = port
+    taken = 0
+    for other_protocol, other_first, other_last, other_address in room.ports:
+        is_apart = other_protocol is not protocol or other_last < first or last < other_first
+        is_elsewhere = bool(address and other_address and address != other_address)
+        taken += not is_apart and not is_elsewhere
+    return taken < last - first + 1
+
+
+def _near_enough(rooms: dict[NodeId, _Room], room: _Room, group: TaskGroup) -> bool:
+    """Return whether required affinities hold: the group's own, and those about it."""
+    rules = [rule for rule in group.spec.dray.affinities if rule.required]
+    if group.spec.task.network_mode is NetworkMode.SERVICE:
+        lender = group.spec.task.network_mode_target
+        rules.append(Affinity(AffinityTarget.SERVICE, lender, required=True))
+    for rule in rules:
+        if rule.target is AffinityTarget.NODE_LABEL:
+            is_near = _label(room.node, rule.key) == rule.value
+        else:
+            is_near = bool(_seen_by(rooms, room, rule, group.service, group))
+        if rule.anti and is_near:
+            return False
+        if not rule.anti and not is_near and not _is_first_of_all(rooms, rule, group):
+            return False
+    return not any(_is_kept_away(room, other, group) for other in rooms.values())
+
+
+def _is_kept_away(room: _Room, other: _Room, group: TaskGroup) -> bool:
+    """Return whether what runs on another node forbids the group on this one."""
+    return any(
+        rule.anti
+        and rule.required
+        and service != group.service
+        and other.replicas[service] > 0
+        and _is_about(rule, service.project, group.service, group.spec)
+        and _same_domain(room.node, other.node, rule.topology)
+        for service, spec in other.specs.items()
+        for rule in spec.dray.affinities
+    )
+
+
+def _is_first_of_all(rooms: dict[NodeId, _Room], rule: Affinity, group: TaskGroup) -> bool:
+    """Return whether a rule is about the group itself, and nothing that it is about runs yet."""
+    if rule.target is AffinityTarget.NODE_LABEL:
+        return False
+    if not _is_about(rule, group.service.project, group.service, group.spec):
+        return False
+    return not any(
+        count and _is_about(rule, group.service.project, service, room.specs.get(service))
+        for room in rooms.values()
+        for service, count in room.replicas.items()
+    )
+
+
+def _seen_by(
+    rooms: dict[NodeId, _Room], room: _Room, rule: Affinity, by: ServiceKey, group: TaskGroup
+) -> list[ServiceKey]:
+    """Return the services in the node's domain that a rule is about."""
+    found = []
+    for other in rooms.values():
+        if not _same_domain(room.node, other.node, rule.topology):
+            continue
+        for service, count in other.replicas.items():
+            spec = group.spec if service == group.service else other.specs.get(service)
+            if count and _is_about(rule, by.project, service, spec):
+                found.append(service)
+    return found
+
+
+def _is_about(rule: Affinity, project: str, service: ServiceKey, spec: ServiceSpec | None) -> bool:
+    if rule.target is AffinityTarget.SERVICE:
+        named = rule.key if "/" in rule.key else f"{project}/{rule.key}"
+        return named == f"{service.project}/{service.service}"
+    is_label = rule.target is AffinityTarget.SERVICE_LABEL
+    return is_label and spec is not None and dict(spec.labels).get(rule.key) == rule.value
+
+
+def _same_domain(node: PlacementNode, other: PlacementNode, topology: str) -> bool:
+    if not topology:
+        return node.node_id == other.node_id
+    label = _label(node, topology)
+    return label is not None and label == _label(other, topology)
 
 
 def _fixed_refusals(node: PlacementNode, group: TaskGroup) -> set[RefusalReason]:
@@ -165,6 +381,25 @@ def _fixed_refusals(node: PlacementNode, group: TaskGroup) -> set[RefusalReason]
 
 
 def _holds(node: PlacementNode, constraint: PlacementConstraint) -> bool:
+    if not constraint.key.startswith("node.labels.") and constraint.key not in _ATTRIBUTES:
+        return False
+    value = _attribute(node, constraint.key)
+    if constraint.op is ConstraintOp.EQUAL:
+        return value == constraint.value
+    return value != constraint.value
+
+
+_ATTRIBUTES = (
+    "node.id",
+    "node.hostname",
+    "node.name",
+    "node.role",
+    "node.platform.os",
+    "node.platform.arch",
+)
+
+
+def _attribute(node: PlacementNode, key: str) -> str | None:
     values: dict[str, str | None] = {
         "node.id": node.node_id,
         "node.hostname": node.name,
@@ -173,33 +408,21 @@ def _holds(node: PlacementNode, constraint: PlacementConstraint) -> bool:
         "node.platform.os": node.platform.os,
         "node.platform.arch": node.platform.architecture,
     }
-    if constraint.key.startswith("node.labels."):
-        value = dict(node.labels).get(constraint.key[len("node.labels.") :])
-    elif constraint.key in values:
-        value = values[constraint.key]
-    else:
-        return False
-    if constraint.op is ConstraintOp.EQUAL:
-        return value == constraint.value
-    return value != constraint.value
+    return values[key] if key in values else _label(node, key.removeprefix("node.labels."))
+
+
+def _label(node: PlacementNode, name: str) -> str | None:
+    return dict(node.labels).get(name)
 
 
 def _unknown(spec: ServiceSpec) -> set[RefusalReason]:
-    """Return what is asked and cannot be counted yet; a later version takes its line out."""
-    reservations = spec.task.reservations
+    """Return what is asked and no node can give."""
     found = set()
-    if reservations.gpu or reservations.devices:
-        found.add(RefusalReason.GPU)
-    if reservations.generic:
-        found.add(RefusalReason.GENERIC)
-    if spec.dray.affinities:
+    for device in spec.task.reservations.devices:
+        if device.count < 0 or device.device_ids or "gpu" not in device.capabilities:
+            found.add(RefusalReason.DEVICE)
+    if spec.task.network_mode is NetworkMode.CONTAINER:
         found.add(RefusalReason.AFFINITY)
-    if spec.task.network_mode in (NetworkMode.SERVICE, NetworkMode.CONTAINER):
-        found.add(RefusalReason.AFFINITY)
-    if spec.dray.priority or spec.dray.preempt:
-        found.add(RefusalReason.PRIORITY)
-    if any(port.mode is PublishMode.HOST for port in spec.ports):
-        found.add(RefusalReason.PORT)
     if any(key.startswith("engine.") for key in spec.placement.spread_over):
         found.add(RefusalReason.PREFERENCE)
     return found

@@ -41,10 +41,7 @@ def test_free_is_what_running_tasks_leave() -> None:
     running = (a_share("web", 2, asked), a_share("web", 1), a_share("db", 1))
     view = cluster_view([a_placement_node(1, capacity=capacity, running=running)])
     assert view.free.tolist() == [[80, 60, 40, 20, 1]]
-    assert {key: column.tolist() for key, column in view.replicas.items()} == {
-        a_key("web"): [3],
-        a_key("db"): [1],
-    }
+    assert view.replicas == {a_key("web"): {node_id(1): 3}, a_key("db"): {node_id(1): 1}}
 
 
 def test_a_node_that_shrank_has_less_than_nothing() -> None:

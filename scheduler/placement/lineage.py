@@ -1,0 +1,161 @@
+"""What was computed of a cluster and holds for the next view of it? Attributes and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from scheduler.placement.cluster import PlacementNode
+
+__all__ = ["Attributes", "Lineage", "attribute_reader"]
+
+AttributeReader: TypeAlias = "Callable[[PlacementNode], str | None]"
+
+LABEL_PREFIX: Final = "node.labels."
+MASKS_MAX: Final = 256
+KEPT_MAX: Final = 256
+"""Columns that are kept of one cluster: 8 bytes a node each."""
+
+CHANGES_MAX: Final = 4096
+"""Views of one lineage."""
+
+_DRIFT_SHARE: Final = 8  # a mix is made anew when one task in so many has changed
+_ATTRIBUTES: Final[dict[str, AttributeReader]] = {
+    "node.id": lambda node: node.node_id,
+    "node.hostname": lambda node: node.name,
+    "node.name": lambda node: node.name,
+    "node.role": lambda node: "worker",  # control-plane processes are no nodes
+    "node.platform.os": lambda node: node.platform.os,
+    "node.platform.arch": lambda node: node.platform.architecture,
+}
+
+
+def attribute_reader(key: str) -> AttributeReader | None:
+    """Return what reads `node.hostname`, `node.labels.x` … of a node; None: there is no such key.
+
+    The reader returns None for a node without that label.
+    """
+    if key.startswith(LABEL_PREFIX):
+        label = key.removeprefix(LABEL_PREFIX)
+        return lambda node: next((value for name, value in node.labels if name == label), None)
+    return _ATTRIBUTES.get(key)
+
+
+class Attributes:
+    """Names, labels, taints and platforms of the nodes, as columns made when first asked for.
+
+    Attributes:
+        nodes: The nodes, row by row.
+        masks: Conditions on these attributes: what makes them, and bool[n_nodes]. Bounded.
+    """
+
+    def __init__(self, nodes: Sequence[PlacementNode]) -> None:
+        """Remember the nodes."""
+        self.nodes = nodes
+        self.masks: dict[Hashable, Any] = {}
+        self._codes: dict[str, tuple[NDArray[np.intp], dict[str | None, int]]] = {}
+        self._prices: dict[str, NDArray[np.int64]] = {}
+
+    def codes(self, key: str) -> tuple[NDArray[np.intp], dict[str | None, int]] | None:
+        """Return a number for the value of each node, intp[n_nodes], and the number of each value.
+
+        None when nodes have no such attribute. A node without the label has the value None.
+        """
+        found = self._codes.get(key)
+        if found is not None:
+            return found
+        read = attribute_reader(key)
+        if read is None:
+            return None
+        numbers: dict[str | None, int] = {}
+        codes = [numbers.setdefault(read(node), len(numbers)) for node in self.nodes]
+        found = (np.array(codes, dtype=np.intp), numbers)
+        self._codes[key] = found
+        return found
+
+    def mask(self, key: Hashable, test: Callable[[PlacementNode], bool]) -> NDArray[np.bool_]:
+        """Return on which nodes a test holds: bool[n_nodes]; `key` says all that it depends on."""
+        found: NDArray[np.bool_] | None = self.masks.get(key)
+        if found is None:
+            found = np.array([test(node) for node in self.nodes], dtype=np.bool_)
+            self.keep(key, found)
+        return found
+
+    def keep(self, key: Hashable, value: object) -> None:
+        """Keep something that depends on the attributes alone; the oldest one goes for it."""
+        while len(self.masks) >= MASKS_MAX:
+            self.masks.pop(next(iter(self.masks)), None)
+        self.masks[key] = value
+
+    def price_ranks(self, label: str) -> NDArray[np.int64]:
+        """Return the rank of each node's price, from 0 for the cheapest: int64[n_nodes].
+
+        A node without a price, or with one that is no number, is as dear as the dearest.
+        """
+        found = self._prices.get(label)
+        if found is None:
+            told = [_price(node, label) for node in self.nodes]
+            known = sorted({price for price in told if price is not None})
+            rank = {price: number for number, price in enumerate(known)}
+            last = max(len(known) - 1, 0)
+            ranks = [last if price is None else rank[price] for price in told]
+            found = self._prices[label] = np.array(ranks, dtype=np.int64)
+        return found
+
+
+def _price(node: PlacementNode, label: str) -> float | None:
+    text = next((value for name, value in node.labels if name == label), "")
+    try:
+        price = float(text)
+    except ValueError:
+        return None
+    return price if 0 <= price < float("inf") else None
+
+
+class Lineage:
+    """What a view and those folded from it share: which rows differ between any two of them.
+
+    Attributes:
+        changes: Rows that differ between view i and view i + 1.
+        kept: Columns by what they are of, with the position of the view that they are true for;
+            never changed in place. At most `KEPT_MAX`.
+        scoring: What columns of this lineage were scored by; None: none were.
+    """
+
+    def __init__(self) -> None:
+        """Begin with one view."""
+        self.changes: list[NDArray[np.intp]] = []
+        self.kept: dict[Hashable, tuple[NDArray[Any], int]] = {}
+        self.scoring: Any = None
+
+    def grown(
+        self, position: int, rows: NDArray[np.intp], drift: int, tasks: int
+    ) -> tuple[Lineage, int]:
+        """Return the lineage and position of the view that follows the one at a position.
+
+        A new lineage begins when too much has changed for the mix to stay, and when the view has a
+        successor already.
+        """
+        is_newest = position == len(self.changes)
+        if not is_newest or position >= CHANGES_MAX or drift * _DRIFT_SHARE > tasks:
+            return Lineage(), 0
+        self.changes.append(rows)
+        return self, position + 1
+
+    def stale(self, of: int, at: int) -> NDArray[np.intp]:
+        """Return the rows that differ between the views at two positions, each once."""
+        between = self.changes[min(of, at) : max(of, at)]
+        if not between:
+            return np.zeros(0, dtype=np.intp)
+        return np.unique(np.concatenate(between))
+
+    def keep(self, key: Hashable, column: NDArray[Any], position: int) -> None:
+        """Keep a column; the one that was kept longest goes for it."""
+        self.kept.pop(key, None)
+        while len(self.kept) >= KEPT_MAX:
+            self.kept.pop(next(iter(self.kept)), None)
+        self.kept[key] = (column, position)

@@ -1,0 +1,462 @@
+"""How much room is left while a round places its tasks, and in which order are nodes liked?
+
+`Room` is the one mutable thing of placement: a copy of a view's columns, counted down as tasks are
+placed. For each kind of task it keeps one whole number a node, its *rank*: what is dear comes last,
+then what loses by the score, then what is unused; `NOWHERE` where the task does not fit. A rank
+depends on its own node alone, so only nodes that have changed are ranked anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dray.model import (
+    GPU_MILLIS_WHOLE,
+    PackingPolicy,
+    ServiceKey,
+    ServiceSpec,
+)
+from dray.names import NodeId
+from scheduler.placement.ask import MODELS_MAX, Ask, TaskGroup, ask_of, gpu_demand
+from scheduler.placement.cluster import (
+    TASKS,
+    UNLIMITED,
+    ClusterView,
+    NodeCounts,
+    PortUse,
+    TaskKind,
+    kind_of,
+    kind_row,
+)
+from scheduler.placement.filters import FixedMasks, fixed_masks
+from scheduler.placement.score import (
+    LOSS_STEP,
+    Columns,
+    Mix,
+    device_for,
+    make_mix,
+    value_of,
+)
+
+__all__ = ["COST_SHIFT", "NOWHERE", "PRICE_SHIFT", "Board", "Room", "Take"]
+
+NOWHERE: Final = 2**62
+"""Rank of a node on which the task does not fit."""
+
+COST_SHIFT: Final = 44
+"""Preferences weigh more than prices."""
+
+PRICE_SHIFT: Final = 25
+"""Prices weigh more than the score: 24 bits of it, and one for unused nodes."""
+
+STEPS_MAX: Final = 2**24 - 1
+SPREAD_STEPS: Final = 2**20
+"""Steps of the share of CPU and memory that the policy SPREAD counts by."""
+
+ARRIVING_SHARE: Final = 8
+"""Rounds of less than one such part of what runs are scored by the mix of what runs."""
+
+_ROUNDING: Final = 1e-9
+_Key = TypeVar("_Key", bound=Hashable)
+
+
+class Counts(Generic[_Key]):
+    """Tasks by something and row, counted on from what a view says; copied when first asked for."""
+
+    def __init__(self, base: Mapping[_Key, NodeCounts], rows: Mapping[NodeId, int]) -> None:
+        """Begin with the view's counts."""
+        self._base = base
+        self._rows = rows
+        self._mine: dict[_Key, dict[int, int]] = {}
+
+    def __getitem__(self, key: _Key) -> dict[int, int]:
+        """Return the counts by row; what has none is absent."""
+        found = self._mine.get(key)
+        if found is None:
+            told = self._base.get(key, {})
+            found = self._mine[key] = {self._rows[node_id]: n for node_id, n in told.items()}
+        return found
+
+    def known(self) -> Iterable[_Key]:
+        """Return everything that is or was counted, in no order."""
+        return self._base.keys() | self._mine.keys()
+
+    def add(self, key: _Key, row: int, count: int) -> None:
+        """Count on."""
+        mine = self[key]
+        mine[row] = mine.get(row, 0) + count
+        if not mine[row]:
+            del mine[row]
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Tasks that were given room: enough to take it back.
+
+    Attributes:
+        service: The service.
+        ask: What each took.
+        rows: intp[n_rows], each once.
+        counts: int64[n_rows], tasks on each.
+        devices: Row and device of every share of a GPU.
+    """
+
+    service: ServiceKey
+    ask: Ask
+    rows: NDArray[np.intp]
+    counts: NDArray[np.int64]
+    devices: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What to score by: the mix, and intp[n], the resources that some kind in it asks for."""
+
+    mix: Mix
+    columns: NDArray[np.intp]
+
+
+class Board:
+    """Free amounts, and how nodes rank by them.
+
+    Attributes:
+        free: int64[n_nodes, n_resources].
+        gpu_free: int64[n_nodes, n_devices].
+        values: float64[n_nodes], what the free amounts are worth to the mix; NaN: not known.
+    """
+
+    def __init__(
+        self,
+        view: ClusterView,
+        free: NDArray[np.int64],
+        gpu_free: NDArray[np.int64],
+        scoring: Scoring,
+        values: NDArray[np.float64],
+    ) -> None:
+        """Look at these columns of a view; they are kept, not copied."""
+        self.free = free
+        self.gpu_free = gpu_free
+        self.values = values
+        self._view = view
+        self._scoring = scoring
+        self._prices = view.attributes.price_ranks(view.rules.price_label) << PRICE_SHIFT
+        self._model = np.minimum(view.gpu_model[:, 0], MODELS_MAX) if view.gpu_model.size else None
+
+    def fits(self, ask: Ask, rows: NDArray[np.intp] | slice) -> NDArray[np.bool_]:
+        """Return where there is room for one more task: bool[n_rows]."""
+        free = self.free[rows]
+        found: NDArray[np.bool_] = free[:, TASKS] >= 1
+        for column in ask.columns:
+            if column != TASKS:
+                found &= free[:, column] >= ask.amounts[column]
+        if ask.gpu is not None:
+            devices = self.usable_devices(ask, rows)
+            found &= devices_fit(devices, ask.gpu.count, ask.gpu.millis_per_gpu)
+        return found
+
+    def usable_devices(self, ask: Ask, rows: NDArray[np.intp] | slice) -> NDArray[np.int64]:
+        """Return what is free of devices that will do, else -1: int64[n_rows, n_devices]."""
+        devices = self.gpu_free[rows]
+        if ask.model_ok is None or not devices.size:
+            return devices
+        return np.where(ask.model_ok[self._view.gpu_model[rows]], devices, -1)
+
+    def ranks(
+        self, ask: Ask, rows: NDArray[np.intp], allowed: NDArray[np.bool_]
+    ) -> NDArray[np.int64]:
+        """Return the rank of each row: int64[n_rows].
+
+        Args:
+            ask: The task.
+            rows: Which rows.
+            allowed: bool[n_nodes], where it may run at all.
+        """
+        fits = self.fits(ask, rows)
+        fits &= allowed[rows]
+        found = np.full(len(rows), NOWHERE, dtype=np.int64)
+        good = rows[fits]
+        if len(good):
+            unused = self.free[good, TASKS] >= self._view.capacity[good, TASKS]
+            found[fits] = self._row_part(ask, good) | (self._steps(ask, good) << 1) | unused
+        return found
+
+    def _row_part(self, ask: Ask, rows: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Return what of a rank stays while the node fills up."""
+        if ask.policy is PackingPolicy.SPREAD:
+            return np.zeros(len(rows), dtype=np.int64)
+        return self._prices[rows]
+
+    def _steps(self, ask: Ask, rows: NDArray[np.intp]) -> NDArray[np.int64]:
+        free = self.free[rows]
+        if ask.policy is PackingPolicy.SPREAD:
+            return self.emptiness(ask, rows, free)
+        missing = np.isnan(self.values[rows])
+        if missing.any():
+            unknown = rows[missing]
+            self.values[unknown] = self.value(unknown, self.free[unknown], self.gpu_free[unknown])
+        devices = self.devices_after(ask, rows, self.gpu_free[rows])
+        after = self.value(rows, free - ask.amounts, devices)
+        return steps_lost(self.values[rows], after)
+
+    def emptiness(
+        self, ask: Ask, rows: NDArray[np.intp], free: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return less the more would be left of these free amounts of CPU and memory."""
+        left = free[:, :2].astype(np.float64) - ask.amounts[:2]
+        share = (left / np.maximum(self._view.capacity[rows, :2], 1)).sum(axis=1)
+        steps: NDArray[np.int64] = np.clip((2 - share) * SPREAD_STEPS, 0, STEPS_MAX).astype(
+            np.int64
+        )
+        return steps
+
+    def value(
+        self, rows: NDArray[np.intp], free: NDArray[np.int64], devices: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Return what such free amounts of these rows would be worth: float64[n_rows].
+
+        Args:
+            rows: Which rows; their GPUs' models count.
+            free: int64[n_rows, n_resources].
+            devices: int64[n_rows, n_devices].
+        """
+        models = np.zeros(len(rows), np.int64) if self._model is None else self._model[rows]
+        scoring = self._scoring
+        return value_of(free[:, scoring.columns], devices, models, scoring.mix)
+
+    def devices_after(
+        self, ask: Ask, rows: NDArray[np.intp], devices: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return what is free of the devices once each row has taken a task that fits."""
+        if ask.gpu is None:
+            return devices
+        usable = devices
+        if ask.model_ok is not None:
+            usable = np.where(ask.model_ok[self._view.gpu_model[rows]], devices, -1)
+        after = usable.copy()
+        if ask.gpu.millis_per_gpu >= GPU_MILLIS_WHOLE:
+            whole = usable == GPU_MILLIS_WHOLE
+            after[whole & (whole.cumsum(axis=1) <= ask.gpu.count)] = 0
+        else:
+            millis = ask.gpu.millis_per_gpu
+            enough = np.where(usable >= millis, usable, GPU_MILLIS_WHOLE + 1)
+            after[np.arange(len(after)), enough.argmin(axis=1)] -= millis
+        return after if ask.model_ok is None else np.where(usable >= 0, after, devices)
+
+
+def steps_lost(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return how many whole steps of value are lost, at most `STEPS_MAX`."""
+    steps = np.floor((before - after) * (1 / LOSS_STEP) + _ROUNDING)
+    return np.minimum(np.maximum(steps, 0), STEPS_MAX).astype(np.int64)
+
+
+def devices_fit(devices: NDArray[np.int64], count: int, millis: int) -> NDArray[np.bool_]:
+    """Return where so many devices have that much left: bool[n_rows]."""
+    enough: NDArray[np.bool_] = (devices >= millis).sum(axis=1) >= count
+    return enough
+
+
+class _Ranked:
+    """Ranks of one kind of task, and how much of the room's log they know of."""
+
+    __slots__ = ("allowed", "ranks", "seen")
+
+    def __init__(self, ranks: NDArray[np.int64], allowed: NDArray[np.bool_], seen: int) -> None:
+        self.ranks = ranks
+        self.allowed = allowed
+        self.seen = seen
+
+
+class Room:
+    """A cluster that fills up. Not for two threads at once; its view is.
+
+    Attributes:
+        view: What it began with.
+        board: The free amounts now.
+        replicas: Tasks of services by row, now.
+        ports: Tasks that take ports, by row, now.
+        services: Specifications of what runs and what was placed.
+        repellers: Those of them that no others may be put near to.
+        takes: What was placed, in order, for taking back.
+        evicted: How many tasks are to end in this round, by row and service.
+    """
+
+    def __init__(self, view: ClusterView, groups: Iterable[TaskGroup] = ()) -> None:
+        """Begin with a view.
+
+        Args:
+            view: The cluster.
+            groups: What is to be placed; it counts in the mix.
+        """
+        self.view = view
+        scoring, self._is_shared = _scoring(view, groups)
+        kept = view.lineage.kept.get("values") if self._is_shared else None
+        if kept is None:
+            values = np.full(len(view.nodes), np.nan)
+        else:
+            values = kept[0].copy()
+            values[view.lineage.stale(kept[1], view.position)] = np.nan
+        self._base = Board(view, view.free, view.gpu_free, scoring, values)
+        free = view.free.copy(order="K")
+        self.board = Board(view, free, view.gpu_free.copy(), scoring, values.copy())
+        self.replicas = Counts(view.replicas, view.rows)
+        self.ports = Counts[PortUse](view.ports, view.rows)
+        self.services: dict[ServiceKey, ServiceSpec] = {}
+        self.repellers = dict(view.repellers)
+        self.takes: list[Take] = []
+        self.evicted: dict[tuple[int, ServiceKey], int] = {}
+        self._log: list[int] = []
+        self._ranked: dict[Hashable, _Ranked] = {}
+        self._asks: dict[tuple[int, PackingPolicy], Ask] = {}
+
+    def ask(self, group: TaskGroup) -> Ask:
+        """Return what a group asks for; a specification is read once."""
+        key = (id(group.spec), group.project_policy)
+        found = self._asks.get(key)
+        if found is None:  # the ask holds the specification, so its identity is not used again
+            found = self._asks[key] = ask_of(self.view, group.spec, group.project_policy)
+        return found
+
+    def fixed(self, ask: Ask) -> FixedMasks:
+        """Return the conditions that hang on nodes' attributes."""
+        return fixed_masks(self.view.attributes, ask)
+
+    def ranks(self, ask: Ask) -> NDArray[np.int64]:
+        """Return the rank of every node for one more task: int64[n_nodes]. Not to be changed."""
+        found = self._ranked.get(ask.key)
+        if found is None:
+            found = self._ranked[ask.key] = self._first_ranks(ask)
+        if found.seen < len(self._log):
+            changed = self._log[found.seen :]
+            rows = np.array(changed if len(changed) == 1 else list(set(changed)), dtype=np.intp)
+            found.ranks[rows] = self.board.ranks(ask, rows, found.allowed)
+            found.seen = len(self._log)
+        return found.ranks
+
+    def _first_ranks(self, ask: Ask) -> _Ranked:
+        """Return the ranks in the view, those that are known from its lineage made current."""
+        view = self.view
+        allowed = self.fixed(ask).all & view.accepts_new
+        kept = view.lineage.kept.get(ask.key) if self._is_shared else None
+        if kept is None:
+            ranks = self._base.ranks(ask, np.arange(len(view.nodes)), allowed)
+        else:
+            ranks = kept[0].copy()
+            stale = view.lineage.stale(kept[1], view.position)
+            ranks[stale] = self._base.ranks(ask, stale, allowed)
+        if self._is_shared:
+            view.lineage.keep(ask.key, ranks.copy(), view.position)
+            view.lineage.keep("values", self._base.values.copy(), view.position)
+        return _Ranked(ranks, allowed, 0)
+
+    def take(
+        self,
+        group: TaskGroup,
+        ask: Ask,
+        rows: NDArray[np.intp],
+        counts: NDArray[np.int64],
+        devices: tuple[tuple[int, int], ...] = (),
+    ) -> None:
+        """Give room to tasks of a group; the caller has seen that they fit.
+
+        Args:
+            group: The group.
+            ask: What each takes.
+            rows: intp[n_rows], each once.
+            counts: int64[n_rows].
+            devices: Row and device of every share of a GPU; they are counted down already.
+        """
+        take = Take(group.service, ask, rows, counts, devices)
+        self.takes.append(take)
+        self.services[group.service] = group.spec
+        if any(rule.anti and rule.required for rule in ask.rules):
+            self.repellers[group.service] = group.spec
+        self._count(take, 1)
+
+    def take_back(self, mark: int) -> None:
+        """Undo what was taken after `takes` had so many entries."""
+        while len(self.takes) > mark:
+            take = self.takes.pop()
+            self._count(take, -1)
+            for row, device in take.devices:
+                assert take.ask.gpu is not None
+                self.board.gpu_free[row, device] += take.ask.gpu.millis_per_gpu
+
+    def withhold(self, row: int, free: NDArray[np.int64], devices: NDArray[np.int64]) -> None:
+        """Give no more than these amounts of a node to anyone.
+
+        Args:
+            row: The node.
+            free: int64[n_resources].
+            devices: int64[n_devices].
+        """
+        self.board.free[row] = free
+        self.board.gpu_free[row] = devices
+        self.board.values[row] = np.nan
+        self._log.append(row)
+
+    def _count(self, take: Take, sign: int) -> None:
+        free, ask = self.board.free, take.ask
+        for column in ask.columns:
+            amount = int(ask.amounts[column]) * sign
+            have = free[take.rows, column]
+            left = have - take.counts * amount
+            free[take.rows, column] = np.where(have == UNLIMITED, have, left)
+        self.board.values[take.rows] = np.nan
+        rows = take.rows.tolist()
+        self._log += rows
+        for row, count in zip(rows, take.counts.tolist(), strict=True):
+            self.replicas.add(take.service, row, count * sign)
+            for use in ask.ports:
+                self.ports.add(use, row, count * sign)
+
+    def device_of(self, ask: Ask, row: int) -> list[int]:
+        """Return which devices one more task gets on a node where it fits; count them down."""
+        if ask.gpu is None:
+            return []
+        rows = np.array([row], dtype=np.intp)
+        chosen = device_for(self.board.usable_devices(ask, rows)[0], ask.demand).tolist()
+        self.board.gpu_free[row, chosen] -= ask.gpu.millis_per_gpu
+        return list(chosen)
+
+
+# ---- the mix -------------------------------------------------------------------------------------
+
+
+def _scoring(view: ClusterView, groups: Iterable[TaskGroup]) -> tuple[Scoring, bool]:
+    """Return what to score by, and whether it is that of the view's lineage."""
+    arriving: dict[TaskKind, int] = {}
+    for group in groups:
+        kind = kind_of(group.spec.task.reservations)
+        arriving[kind] = arriving.get(kind, 0) + len(group.slots)
+    if sum(arriving.values()) * ARRIVING_SHARE <= view.tasks:
+        if view.lineage.scoring is None:
+            view.lineage.scoring = _make_scoring(view, view.kinds)
+        kept: Scoring = view.lineage.scoring
+        return kept, True
+    kinds = dict(view.kinds)
+    for kind, count in arriving.items():
+        kinds[kind] = kinds.get(kind, 0) + count
+    return _make_scoring(view, kinds), False
+
+
+def _make_scoring(view: ClusterView, kinds: Mapping[TaskKind, int]) -> Scoring:
+    """Return the mix of these kinds; their order does not matter."""
+    ordered = sorted(kinds.items(), key=lambda item: (-item[1], repr(item[0])))
+    amounts = np.array([kind_row(kind, view.resources) for kind, _ in ordered], dtype=np.int64)
+    amounts = amounts.reshape(len(ordered), len(view.resources))
+    asked: NDArray[np.bool_] = np.asarray(amounts.any(axis=0))
+    asked[TASKS] = False
+    columns = np.flatnonzero(asked) if asked.any() else np.array([0])
+    demands = [
+        gpu_demand(view.models, kind.gpu, amounts[number, columns])
+        for number, (kind, _) in enumerate(ordered)
+    ]
+    has_gpus = view.gpu_model.size > 0
+    model = view.gpu_model[:, 0] if has_gpus else np.zeros(len(view.nodes), dtype=np.int64)
+    seen = Columns(view.capacity[:, columns], view.free[:, columns], view.gpu_free, model)
+    return Scoring(make_mix(seen, demands, [float(count) for _, count in ordered]), columns)
