@@ -7,8 +7,6 @@ that two schedulers never give one away twice. A conflict means: a newer snapsho
 
 from __future__ import annotations
 
-import functools
-import ipaddress
 import re
 from dataclasses import dataclass, replace
 from typing import Final
@@ -17,15 +15,15 @@ from dray.errors import InvalidRequest
 from dray.model import ClusterRecord, Epoch, NodeRecord, StoreRevision, string_map
 from dray.names import check_label
 from scheduler.nodes.messages import Hello, Refused, RefusedReason
+from scheduler.nodes.subnets import subnet6_of, subnet_count, subnet_of
 from scheduler.store.base import Compare, CompareField, Put, Txn
 from scheduler.store.codec import encode
 from scheduler.store.keys import node_key, node_name_key, subnet_key
 from scheduler.store.snapshot import Snapshot
 
-__all__ = ["Registration", "refusal", "registration", "subnet_count", "subnet_number"]
+__all__ = ["Registration", "refusal", "registration"]
 
 _RETRY_S: Final = 30.0  # what an operator must change is not asked for more often
-_SUBNET6_PREFIX_MIN: Final = 64  # a node's share of the IPv6 range is never larger
 _ABSENT: Final = StoreRevision(0)
 
 
@@ -107,20 +105,6 @@ def registration(hello: Hello, snapshot: Snapshot, now_unix_s: float) -> Registr
     return _new(hello, snapshot, now_unix_s)
 
 
-def subnet_count(cluster: ClusterRecord) -> int:
-    """Return how many nodes the cluster's range has subnets for."""
-    network = _network(cluster.range_cidr)
-    return 1 << max(0, cluster.node_prefix_length - network.prefixlen)
-
-
-@functools.lru_cache(maxsize=16_384)
-def subnet_number(range_cidr: str, subnet: str) -> int:
-    """Return the position of a subnet in the cluster's range, from 0: a node's stable number."""
-    base, own = _network(range_cidr), _network(subnet)
-    offset = int(own.network_address) - int(base.network_address)
-    return offset >> (own.max_prefixlen - own.prefixlen)
-
-
 def _new(hello: Hello, snapshot: Snapshot, now_unix_s: float) -> Registration | Refused:
     info, cluster = hello.info, snapshot.cluster
     try:
@@ -147,8 +131,8 @@ def _new(hello: Hello, snapshot: Snapshot, now_unix_s: float) -> Registration | 
         info.node_id,
         cluster.cluster_id,
         info.name,
-        _subnet(cluster, free),
-        _subnet6(cluster, free),
+        subnet_of(cluster, free),
+        subnet6_of(cluster, free),
         labels=info.labels,
         created_unix_s=now_unix_s,
     )
@@ -159,28 +143,6 @@ def _new(hello: Hello, snapshot: Snapshot, now_unix_s: float) -> Registration | 
     )
     compares = tuple(Compare(put.key, CompareField.CREATE_REVISION, _ABSENT) for put in puts)
     return Registration(record, Txn(compares, puts))
-
-
-def _subnet(cluster: ClusterRecord, number: int) -> str:
-    base = _network(cluster.range_cidr)
-    step = number << (base.max_prefixlen - cluster.node_prefix_length)
-    return f"{base.network_address + step}/{cluster.node_prefix_length}"
-
-
-def _subnet6(cluster: ClusterRecord, number: int) -> str:
-    """Return the subnet of that number in the IPv6 range; empty without one."""
-    if not cluster.range6_cidr:
-        return ""
-    base = _network(cluster.range6_cidr)
-    bits = max(0, cluster.node_prefix_length - _network(cluster.range_cidr).prefixlen)
-    prefix = max(base.prefixlen + bits, _SUBNET6_PREFIX_MIN)
-    step = number << (base.max_prefixlen - prefix)
-    return f"{base.network_address + step}/{prefix}"
-
-
-@functools.lru_cache(maxsize=16_384)
-def _network(cidr: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    return ipaddress.ip_network(cidr)
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dray.model import (
     TERMINAL_ATTEMPT_STATES,
     NodeCondition,
+    ServiceModeKind,
     SlotKey,
     TaskAssignment,
     UpdateOrder,
@@ -26,6 +27,8 @@ from scheduler.store.snapshot import Snapshot
 
 __all__ = ["check_plan"]
 
+REPLICATED = ServiceModeKind.REPLICATED
+COUNTED = frozenset({REPLICATED, ServiceModeKind.REPLICATED_JOB})
 Held = dict[tuple[NodeId, TaskId], TaskAssignment]
 
 
@@ -48,7 +51,7 @@ def check_plan(
     assert plan.base_revision == snapshot.revision
     _check_order(plan)
     _check_ids(held, plan, ids_given)
-    _check_endings(held, observed, plan)
+    _check_endings(snapshot, held, observed, plan)
     _check_beginnings(snapshot, held, observed, plan)
     _check_slots_keep_a_task(snapshot, held, observed, plan)
 
@@ -72,7 +75,7 @@ def _check_ids(held: Held, plan: Plan, ids_given: Sequence[str]) -> None:
     assert not set(new) & {task_id for _, task_id in held}, "a new task has the id of an old one"
 
 
-def _check_endings(held: Held, observed: Observed, plan: Plan) -> None:
+def _check_endings(snapshot: Snapshot, held: Held, observed: Observed, plan: Plan) -> None:
     ended: Counter[tuple[NodeId, TaskId]] = Counter()
     for action in plan.actions:
         if isinstance(action, CreateTask):
@@ -87,7 +90,8 @@ def _check_endings(held: Held, observed: Observed, plan: Plan) -> None:
         task = held[key]
         assert task.slot == action.slot
         if isinstance(action, ForgetTask):
-            assert _has_ended(observed, key[0], task), f"{action}: its end is not known"
+            is_known = _has_ended(observed, key[0], task) or key[0] not in snapshot.nodes
+            assert is_known, f"{action}: its end is not known"
         else:
             assert not task.stop, f"{action} ends a task that is ending"
     assert not ended or max(ended.values()) == 1, "a task is ended twice"
@@ -101,8 +105,10 @@ def _check_beginnings(snapshot: Snapshot, held: Held, observed: Observed, plan: 
         begun[action.slot] += 1
         record = snapshot.services.get(action.slot.service_key)
         assert record is not None, f"{action} begins a task of a service that is not asked for"
-        assert action.service_revision == record.revision
-        assert 1 <= action.slot.slot <= record.spec.mode.replicas
+        is_kept = (action.slot.service_key, action.service_revision) in snapshot.revisions
+        assert action.service_revision == record.revision or is_kept
+        if record.spec.mode.kind in COUNTED:
+            assert 1 <= action.slot.slot <= record.spec.mode.replicas
         of_slot = [(node, task) for (node, _), task in held.items() if task.slot == action.slot]
         if isinstance(action, MoveTask):
             old = held[action.old_node_id, action.old_task_id]
@@ -110,6 +116,8 @@ def _check_beginnings(snapshot: Snapshot, held: Held, observed: Observed, plan: 
                 assert _is_down(observed, action.old_node_id)
             if action.reason is ActionReason.NEW_REVISION:
                 assert old.service_revision != record.revision
+            if action.reason is ActionReason.NODE_REMOVED:
+                assert action.old_node_id not in snapshot.nodes
             continue
         live = [task for node, task in of_slot if not _has_ended(observed, node, task)]
         assert all(task.stop for task in live), f"{action}: the slot has a live task"
@@ -137,7 +145,9 @@ def _check_slots_keep_a_task(
     ended_but_current: set[SlotKey] = set()
     for key, task in held.items():
         record = snapshot.services.get(task.slot.service_key)
-        if record is None or task.stop or not 1 <= task.slot.slot <= record.spec.mode.replicas:
+        if record is None or task.stop or record.spec.mode.kind is not REPLICATED:
+            continue
+        if not 1 <= task.slot.slot <= record.spec.mode.replicas or key[0] not in snapshot.nodes:
             continue
         if _has_ended(observed, key[0], task):
             if key not in lost and task.service_revision == record.revision:

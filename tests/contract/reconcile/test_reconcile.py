@@ -9,6 +9,7 @@ import pytest
 from dray.model import (
     AttemptReport,
     AttemptState,
+    Autoscale,
     Epoch,
     NodeCondition,
     ServiceExtensions,
@@ -264,15 +265,18 @@ def test_what_is_asked_for_and_not_planned_yet_is_said_and_left_alone(
     An implementation that learns to plan one of these takes its row out.
     """
     specs = [
-        a_service("a", mode=ServiceMode(ServiceModeKind.GLOBAL, 0)),
-        a_service("b", mode=ServiceMode(ServiceModeKind.REPLICATED_JOB, 3)),
-        a_service("c", dray=ServiceExtensions(singleton=True)),
+        a_service("a", dray=ServiceExtensions(autoscale=Autoscale(1, 3, 50))),
+        a_service(
+            "b",
+            mode=ServiceMode(ServiceModeKind.REPLICATED_JOB, 3),
+            dray=ServiceExtensions(schedule="0 4 * * *"),
+        ),
     ]
     tasks = {1: [a_task(number, a_slot(9, spec.name)) for number, spec in enumerate(specs, 1)]}
     snapshot = a_snapshot([a_record(spec) for spec in specs], tasks)
     plan = reconcile(snapshot, NOTHING_KNOWN, 0.0, CountingIds())
     assert plan.actions == ()
-    assert [note.subject for note in plan.notes] == ["shop/a", "shop/b", "shop/c"]
+    assert [note.subject for note in plan.notes] == ["shop/a", "shop/b"]
 
 
 def test_a_task_that_ended_by_itself_does_not_displace_one_that_may_run(

@@ -15,10 +15,12 @@ from dataclasses import dataclass, field, replace
 from dray.model import (
     AttemptReport,
     AttemptState,
+    Availability,
     NodeCondition,
     ResourceReservations,
     ServiceKey,
     ServiceRecord,
+    ServiceRevision,
     SlotKey,
     TaskAssignment,
     UpdateOrder,
@@ -26,6 +28,7 @@ from dray.model import (
 from dray.names import NodeId, TaskId
 from scheduler.placement import PlacementNode, RunningShare, TaskGroup, cluster_view, place
 from scheduler.reconcile import (
+    AssignmentDrop,
     CreateTask,
     ForgetTask,
     MoveTask,
@@ -33,16 +36,31 @@ from scheduler.reconcile import (
     Observed,
     Plan,
     StopTask,
+    Verdict,
+    VerdictChange,
+    VerdictDrop,
+    VerdictPut,
 )
-from scheduler.store.snapshot import Snapshot
-from tests.builders import EPOCH, CountingIds, a_placement_node, a_snapshot, node_id
+from scheduler.reconcile.verdicts import verdict_key
+from scheduler.store.records import JobVerdict, NodeVerdict, RolloutVerdict, VolumePin
+from scheduler.store.snapshot import Snapshot, VolumeKey
+from tests.builders import (
+    EPOCH,
+    CountingIds,
+    a_node,
+    a_placement_node,
+    a_snapshot,
+    an_info,
+    node_id,
+)
 from tests.contract.placement import oracle
 from tests.contract.reconcile.implementations import Reconcile
 from tests.contract.reconcile.safety import check_plan
 
 __all__ = ["ROUNDS_MAX", "Moves", "World"]
 
-ROUNDS_MAX = 12  # a slot needs four: stop, reported end, creation, forgetting
+ROUNDS_MAX = 60  # a slot needs four: stop, reported end, creation, forgetting; one after another
+ROUND_S = 10.0  # longer than a rollout watches its tasks
 
 
 class Moves(enum.Enum):
@@ -76,6 +94,11 @@ class World:
     attempts: dict[TaskId, AttemptReport] = field(default_factory=dict)
     reservations: Mapping[ServiceKey, ResourceReservations] = field(default_factory=dict)
     moves: Moves = Moves.IN_STEPS
+    now_unix_s: float = 1_000.0
+    drained: set[int] = field(default_factory=set)
+    removed: set[int] = field(default_factory=set)
+    stored: dict[str, Verdict] = field(default_factory=dict)
+    revisions: dict[tuple[ServiceKey, ServiceRevision], ServiceRecord] = field(default_factory=dict)
     ids: CountingIds = field(default_factory=CountingIds)
 
     @classmethod
@@ -91,13 +114,39 @@ class World:
 
     def snapshot(self) -> Snapshot:
         """Return what is stored."""
-        return a_snapshot(self.services.values(), self.tasks)
+        snapshot = a_snapshot(self.services.values(), self.tasks)
+        verdicts = list(self.stored.values())
+        return replace(
+            snapshot,
+            revisions=dict(self.revisions),
+            nodes={
+                node_id(number): a_node(
+                    number,
+                    availability=Availability.DRAIN
+                    if number in self.drained
+                    else Availability.ACTIVE,
+                )
+                for number in self.capacities
+                if number not in self.removed
+            },
+            rollouts={each.service: each for each in verdicts if isinstance(each, RolloutVerdict)},
+            job_verdicts={each.slot: each for each in verdicts if isinstance(each, JobVerdict)},
+            node_verdicts={
+                each.node_id: each for each in verdicts if isinstance(each, NodeVerdict)
+            },
+            volume_pins={
+                VolumeKey(each.project, each.volume): each
+                for each in verdicts
+                if isinstance(each, VolumePin)
+            },
+        )
 
     def observed(self) -> Observed:
         """Return what is known of the nodes."""
         nodes = {
-            node_id(number): NodeObservation(condition, 0.0)
+            node_id(number): NodeObservation(condition, 0.0, an_info(number))
             for number, condition in self.conditions.items()
+            if number not in self.removed
         }
         return Observed(nodes, dict(self.attempts))
 
@@ -105,13 +154,15 @@ class World:
         """Return a plan for the state as it is, after its safety was checked."""
         snapshot, observed = self.snapshot(), self.observed()
         given_before = len(self.ids.given)
-        plan = reconcile(snapshot, observed, 0.0, self.ids)
+        plan = reconcile(snapshot, observed, self.now_unix_s, self.ids)
         check_plan(snapshot, observed, plan, self.ids.given[given_before:])
         return plan
 
     def carry_out(self, plan: Plan, actions_max: int | None = None) -> list[SlotKey]:
         """Carry out a plan, or only its first actions; return the slots that found no node."""
         actions = plan.actions if actions_max is None else plan.actions[:actions_max]
+        for change in plan.verdicts if actions_max is None else plan.verdicts[:actions_max]:
+            self._conclude(change)
         for action in actions:
             if isinstance(action, StopTask):
                 self._stop(action.node_id, action.task_id)
@@ -135,7 +186,7 @@ class World:
         listed = {task.task_id for tasks in self.tasks.values() for task in tasks}
         self.attempts = {key: value for key, value in self.attempts.items() if key in listed}
         for number, tasks in self.tasks.items():
-            if self.conditions.get(number) is NodeCondition.DOWN:
+            if number in self.removed or self.conditions.get(number) is NodeCondition.DOWN:
                 continue
             self.conditions[number] = NodeCondition.READY
             for task in tasks:
@@ -150,6 +201,7 @@ class World:
             unplaced = self.carry_out(plan)
             self.check_room()
             self.report()
+            self.now_unix_s += ROUND_S
             if self._state() == before:
                 assert len(unplaced) == len(plan.actions), f"nothing comes of {plan.actions}"
                 return unplaced
@@ -183,32 +235,51 @@ class World:
 
     def _state(self) -> object:
         tasks = {number: sorted(map(repr, listed)) for number, listed in self.tasks.items()}
-        return tasks, dict(self.conditions), dict(self.attempts)
+        return tasks, dict(self.conditions), dict(self.attempts), dict(self.stored)
 
     def _only_stops(self, action: MoveTask) -> bool:
         is_in_steps = self.moves is Moves.IN_STEPS
         is_stop_first = action.order is UpdateOrder.STOP_FIRST
-        return is_in_steps and is_stop_first and not self._is_down(action.old_node_id)
+        return is_in_steps and is_stop_first and not self._is_gone(action.old_node_id)
 
     def _begin(self, action: CreateTask | MoveTask, number: int) -> None:
         task = TaskAssignment(action.task_id, action.slot, action.service_revision, EPOCH)
         self.tasks[number].append(task)
+        for key in action.pins:
+            pin = VolumePin(key.project, key.volume, node_id(number), self.now_unix_s)
+            self._conclude(VerdictPut(pin, "its task goes there"))
         if not isinstance(action, MoveTask):
             return
-        if self._is_down(action.old_node_id):
+        if self._is_gone(action.old_node_id):
             self._forget(action.old_node_id, action.old_task_id)
         elif self.moves is Moves.IN_ONE_COMMIT:
             self._stop(action.old_node_id, action.old_task_id)
 
+    def _conclude(self, change: VerdictChange) -> None:
+        """Store or remove one verdict; of removed nodes the empty assignment is forgotten."""
+        key = verdict_key(change)
+        match change:
+            case VerdictPut(verdict):
+                self.stored[key] = verdict
+            case VerdictDrop():
+                self.stored.pop(key, None)
+            case AssignmentDrop(gone):
+                assert self.tasks.pop(self._number(gone)) == []
+
     def _place(self, actions: list[CreateTask | MoveTask]) -> dict[SlotKey, int]:
-        by_service: dict[ServiceKey, list[SlotKey]] = {}
+        by_service: dict[tuple[ServiceKey, NodeId | None], list[SlotKey]] = {}
         for action in actions:
-            by_service.setdefault(action.slot.service_key, []).append(action.slot)
+            kind = (action.slot.service_key, action.pinned_to)
+            by_service.setdefault(kind, []).append(action.slot)
         groups = tuple(
             TaskGroup(
-                key, self.services[key].spec, tuple(slots), self.services[key].spec.mode.replicas
+                key,
+                self.services[key].spec,
+                tuple(slots),
+                self.services[key].spec.mode.replicas,
+                pinned_to,
             )
-            for key, slots in by_service.items()
+            for (key, pinned_to), slots in by_service.items()
         )
         nodes = [self._placement_node(number) for number in self.capacities]
         result = place(cluster_view(nodes), groups)
@@ -220,7 +291,10 @@ class World:
         shares = tuple(
             RunningShare(key, count, self._reservations(key)) for key, count in counts.items()
         )
-        is_ready = self.conditions.get(number) is NodeCondition.READY
+        is_ready = (
+            self.conditions.get(number) is NodeCondition.READY
+            and number not in self.drained | self.removed
+        )
         return replace(self.capacities[number], accepts_new=is_ready, running=shares)
 
     def _reservations(self, key: ServiceKey) -> ResourceReservations:
@@ -229,8 +303,9 @@ class World:
         record = self.services.get(key)
         return record.spec.task.reservations if record else ResourceReservations()
 
-    def _is_down(self, of: NodeId) -> bool:
-        return self.conditions.get(self._number(of)) is NodeCondition.DOWN
+    def _is_gone(self, of: NodeId) -> bool:
+        number = self._number(of)
+        return number in self.removed or self.conditions.get(number) is NodeCondition.DOWN
 
     def _number(self, of: NodeId) -> int:
         return next(number for number in self.capacities if node_id(number) == of)

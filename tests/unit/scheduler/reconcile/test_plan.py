@@ -8,16 +8,13 @@ import pytest
 
 from dray.model import (
     Autoscale,
-    Availability,
     Mount,
     MountKind,
     ServiceExtensions,
-    ServiceMode,
-    ServiceModeKind,
     ServiceSpec,
 )
 from scheduler.reconcile import CreateTask, Note, Observed, reconcile
-from tests.builders import CountingIds, a_node, a_record, a_service, a_snapshot, a_task
+from tests.builders import CountingIds, a_record, a_service, a_snapshot, a_task
 
 
 def with_mount(kind: MountKind, source: str = "data") -> ServiceSpec:
@@ -30,19 +27,10 @@ def with_mount(kind: MountKind, source: str = "data") -> ServiceSpec:
 @pytest.mark.parametrize(
     ("spec", "asked"),
     [
-        (a_service(mode=ServiceMode(ServiceModeKind.GLOBAL, 0)), "global services"),
-        (
-            a_service(mode=ServiceMode(ServiceModeKind.REPLICATED_JOB, 2)),
-            "replicated job services",
-        ),
-        (a_service(mode=ServiceMode(ServiceModeKind.GLOBAL_JOB, 0)), "global job services"),
-        (a_service(dray=ServiceExtensions(singleton=True)), "singletons"),
         (a_service(dray=ServiceExtensions(autoscale=Autoscale(1, 3, 50))), "automatic scaling"),
-        (with_mount(MountKind.VOLUME), "volumes and bind mounts"),
-        (with_mount(MountKind.BIND, "/srv"), "volumes and bind mounts"),
-        (with_mount(MountKind.CLUSTER), "volumes and bind mounts"),
+        (a_service(dray=ServiceExtensions(schedule="* * * * *")), "times of a job"),
     ],
-    ids=["global", "job", "global-job", "singleton", "autoscale", "volume", "bind", "cluster"],
+    ids=["autoscale", "schedule"],
 )
 def test_what_cannot_be_planned_is_left_alone_with_a_note(spec: ServiceSpec, asked: str) -> None:
     """Nothing begins or ends, and the note says what was asked for."""
@@ -65,14 +53,6 @@ def test_what_cannot_be_planned_is_left_alone_with_a_note(spec: ServiceSpec, ask
 def test_mounts_that_pin_nothing_are_planned(spec: ServiceSpec) -> None:
     """Temporary file systems, anonymous volumes and images may come up on any node."""
     plan = reconcile(a_snapshot([a_record(spec)]), Observed(), 0.0, CountingIds())
-    assert [type(action) for action in plan.actions] == [CreateTask]
-    assert plan.notes == ()
-
-
-def test_a_drain_that_is_asked_for_is_not_passed_over() -> None:
-    """A node to be drained that still has tasks is named; one without tasks is not."""
-    nodes = [a_node(number, availability=Availability.DRAIN) for number in (1, 2, 3)]
-    snapshot = a_snapshot([a_record()], {1: [a_task(1)], 2: []}, nodes=nodes)
-    plan = reconcile(snapshot, Observed(), 0.0, CountingIds())
-    assert plan.actions == ()
-    assert plan.notes == (Note("node n1", "cannot plan drains yet; its tasks stay"),)
+    (create,) = plan.actions
+    assert isinstance(create, CreateTask)
+    assert (create.pins, plan.notes) == ((), ())
