@@ -6,7 +6,7 @@ it has seen. A command or a copy is never begun a second time.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -61,7 +61,9 @@ class ExecSession:
 class StreamCalls(ClientCore):
     """The calls of a client that are streams."""
 
-    async def stream_logs(self, query: views.LogQuery) -> AsyncIterator[views.StreamLogsResponse]:
+    async def stream_logs(
+        self, query: views.LogQuery
+    ) -> AsyncGenerator[views.StreamLogsResponse, None]:
         """Yield log lines, merged in time order, and notes about those that are missing.
 
         Raises:
@@ -78,7 +80,7 @@ class StreamCalls(ClientCore):
 
     async def watch(
         self, kinds: Sequence[views.WatchKind], project: str = "", *, with_usage: bool = False
-    ) -> AsyncIterator[views.WatchResponse]:
+    ) -> AsyncGenerator[views.WatchResponse, None]:
         """Yield objects as they are, then every change; goes on after a broken connection.
 
         A reply with `is_reset` means that all that was told before is to be forgotten. Nothing is
@@ -164,7 +166,7 @@ class StreamCalls(ClientCore):
         finally:
             call.cancel()
 
-    async def copy_from_task(self, options: views.CopyOptions) -> AsyncIterator[bytes]:
+    async def copy_from_task(self, options: views.CopyOptions) -> AsyncGenerator[bytes, None]:
         """Yield a tar archive of a path of a container, in pieces of at most 64 KiB.
 
         Raises:

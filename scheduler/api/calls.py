@@ -77,6 +77,8 @@ class Calls:
                     environment.source.snapshot, request.header.cluster_id, request.header.version
                 )
                 leader = environment.leader_elsewhere()
+                if call.needs_leader and leader is None and not environment.leads:
+                    raise NotLeader("there is no leader to ask", hint="try again in a moment")
                 if (call.is_observed or call.needs_leader) and leader is not None:
                     passed = await self._pass_on(call, request, leader)
                     if passed is not None:

@@ -51,6 +51,11 @@ class Environment:
     ids: IdFactory
     random_bytes: Callable[[int], bytes]
 
+    @property
+    def leads(self) -> bool:
+        """Whether this scheduler leads."""
+        return self.leadership.memory() is not None
+
     def leader_elsewhere(self) -> LeaderInfo | None:
         """Return who leads, when it is another scheduler than this one."""
         leader = self.leadership.leader()

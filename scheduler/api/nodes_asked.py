@@ -71,7 +71,13 @@ class NodeQuestions:
                     found.append(message)
         except TimeoutError as error:
             raise DeadlineExceeded(
-                f"node {record.name} did not answer within {ANSWER_S:g} s"
+                f"node {record.name} did not answer within {ANSWER_S:g} s", retryable=False
+            ) from error
+        except Unavailable as error:  # nobody else could ask it: what is wrong is the node
+            raise Unavailable(
+                f"node {record.name} cannot be asked: {error.message}",
+                retryable=False,
+                hint="see `dray node ls`",
             ) from error
         if not found:
             raise PeerMisbehaved(f"node {record.name} sent no answer")
