@@ -119,7 +119,7 @@ def resolve(
 def refusal(query: Query, code: RCode, size_bytes_max: int) -> Answer:
     """Return an answer of nothing but a code."""
     data = render(query, code, size_bytes_max=size_bytes_max)
-    return Answer((data,), is_brief=True, is_reusable=_is_reusable(query))
+    return Answer((data,), is_brief=True, is_reusable=query.is_reusable)
 
 
 def zone_records(found: Found, rtype: int) -> tuple[Record, ...]:
@@ -139,11 +139,6 @@ def zone_records(found: Found, rtype: int) -> tuple[Record, ...]:
     return ()
 
 
-def _is_reusable(query: Query) -> bool:
-    """Return whether the same bytes may come again; a client's cookie, for one, never does."""
-    return query.edns is None or not query.edns.has_options
-
-
 def _answer(query: Query, found: Found, rng: Rng, size_bytes_max: int) -> Answer:
     records = list(zone_records(found, query.rtype)) if found.exists else []
     if not records:
@@ -160,7 +155,7 @@ def _answer(query: Query, found: Found, rng: Rng, size_bytes_max: int) -> Answer
     else:
         rng.shuffle(records)
         variants = _variants(query, found, records, size_bytes_max)
-    return Answer(variants, found.keys, found.is_node, _is_reusable(query))
+    return Answer(variants, found.keys, found.is_node, query.is_reusable)
 
 
 def _variants(
@@ -216,7 +211,7 @@ def _special(query: Query, size_bytes_max: int) -> Answer:
     code = RCode.NOERROR if is_local else RCode.NXDOMAIN
     return Answer(
         (render(query, code, records, size_bytes_max=size_bytes_max),),
-        is_reusable=_is_reusable(query),
+        is_reusable=query.is_reusable,
     )
 
 

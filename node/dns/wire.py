@@ -37,6 +37,7 @@ __all__ = [
     "is_truncated",
     "limit_bytes",
     "name_bytes",
+    "opt_record",
     "parse_query",
     "render",
     "ttl_offsets",
@@ -141,6 +142,11 @@ class Query:
         return bool(self.flags & _RD)
 
     @property
+    def is_reusable(self) -> bool:
+        """Whether the same bytes, but for the id, may come again; a client's cookie never does."""
+        return self.edns is None or not self.edns.has_options
+
+    @property
     def is_checking_disabled(self) -> bool:
         """Whether the client checks signatures itself (CD)."""
         return bool(self.flags & _CD)
@@ -197,6 +203,12 @@ def name_bytes(labels: Labels) -> bytes:
     wire = b"".join(parts) + b"\0"
     assert len(wire) <= NAME_BYTES_MAX, labels
     return wire
+
+
+def opt_record(edns: Edns, code: RCode = RCode.NOERROR) -> bytes:
+    """Return the OPT record of a message of ours to somebody with this one."""
+    marks = _DO if edns.is_dnssec else 0
+    return _OPT.pack(0, _OPT_TYPE, UDP_BYTES_MAX, code >> 4, 0, marks, 0)
 
 
 def parse_query(data: bytes) -> Query | Malformed:
@@ -261,7 +273,7 @@ def render(
         is_authoritative: The answer is the zone's own.
         size_bytes_max: Largest size.
     """
-    opt = _opt(query.edns, code) if query.edns is not None else b""
+    opt = opt_record(query.edns, code) if query.edns is not None else b""
     room = size_bytes_max - HEADER_BYTES - len(query.question) - len(opt)
     kept: list[list[bytes]] = [[], [], []]
     is_truncated = False
@@ -338,11 +350,6 @@ def _edns(data: bytes, at: int, additional: int) -> Edns | str | None:
             return "not one OPT record at the root"
         edns = Edns(size, marks >> 16 & 0xFF, bool(marks & _DO), length > 0)
     return edns if position == len(data) else "bytes after the end, or too few"
-
-
-def _opt(edns: Edns, code: RCode) -> bytes:
-    marks = _DO if edns.is_dnssec else 0
-    return _OPT.pack(0, _OPT_TYPE, UDP_BYTES_MAX, code >> 4, 0, marks, 0)
 
 
 def _skip_name(data: bytes, at: int | None) -> int | None:

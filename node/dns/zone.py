@@ -166,13 +166,13 @@ class Zone:
         self._node_id = config.node_id
         self._ranges = [ipaddress.ip_network(text) for text in config.ranges if text]
         self._index = Index()
-        self._view: FactView | None = None
+        self.view: FactView | None = None
         self._nodes: _Nodes | None = None
         self._own: dict[ServiceKey, dict[str, Asker]] = {}
 
     def update(self, view: FactView) -> Change:
         """Take over a newer view; costs what has changed, or all when the views cannot tell."""
-        before, self._view = self._view, view
+        before, self.view = self.view, view
         changed = view.changed_since(before.sequence) if before is not None else None
         if changed is None:
             self._nodes = None
@@ -255,7 +255,7 @@ class Zone:
         if self._nodes is None:
             by_name: dict[str, Member] = {}
             by_address: dict[str, Member] = {}
-            known = [] if self._view is None else list(self._view.members())
+            known = [] if self.view is None else list(self.view.members())
             for member in sorted(known, key=_rank):
                 is_nameable = bool(member.name) and dns_label(member.name) == member.name
                 if is_nameable and member.state is not MemberState.LEFT:
