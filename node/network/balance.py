@@ -117,10 +117,13 @@ def host_entries(held: Iterable[tuple[HeldPort, str]]) -> Entries:
     return entries
 
 
-def membership_entries(views: Iterable[EndpointView], networks: Collection[str]) -> Entries:
-    """Return what tells a service's containers from strangers, for the filter.
+def membership_entries(
+    vip: str, views: Iterable[EndpointView], networks: Collection[str]
+) -> Entries:
+    """Return what tells a service and its containers from strangers, for the filter.
 
     Args:
+        vip: The service's own address; empty without one.
         views: All its known endpoints, whatever their health.
         networks: Full names of the Compose networks that containers of this node are on.
     """
@@ -133,6 +136,8 @@ def membership_entries(views: Iterable[EndpointView], networks: Collection[str])
         for network in endpoint.networks:
             if network in networks:
                 entries[Entry(network_name(network), endpoint.address)] = ""
+                if vip and ":" not in vip:
+                    entries[Entry(network_name(network), vip)] = ""
     return entries
 
 

@@ -171,6 +171,7 @@ class Balancer:
         name = f"{key.project}/{key.service}"
         entries: Entries = {}
         ports: tuple[HeldPort, ...] = ()
+        vip = facts.vip if facts is not None else ""
         if facts is None:
             self._places.pop(key, None)
             self._claims.keep_only(name, ())
@@ -180,7 +181,7 @@ class Balancer:
             table = service_table(facts, views, ports, self._places.get(key, ()))
             self._places[key], entries = table.places, table.entries
         self._tables.put(f"service {name}", entries)
-        self._tables.put(f"members {name}", membership_entries(views, self._networks))
+        self._tables.put(f"members {name}", membership_entries(vip, views, self._networks))
         self._tables.put(f"host {name}", host_entries(self._held(key, views)))
         self._note_flows(key, views, ports if entries else ())
 

@@ -7,7 +7,7 @@ it may leave the cluster depends on its networks too: one that is not `internal`
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dray.model import NetworkSpec, ProjectParts, TaskTemplate
@@ -63,7 +63,8 @@ def local_entries(task: LocalTask, tables: Tables) -> Entries:
     """
     address = task.address
     entries = {
-        Entry("locals", address): f"goto {tables.group(task.networks)}",
+        Entry("locals", address): f"goto {tables.group('to', task.networks)}",
+        Entry("askers", address): f"goto {tables.group('ask', task.networks)}",
         Entry("sources", f"{address} . {task.mac_address}"): "",
         Entry("selves", f"{address} . {address}"): "",
         Entry("known", address): "",
@@ -73,8 +74,3 @@ def local_entries(task: LocalTask, tables: Tables) -> Entries:
     for network in task.networks:
         entries[Entry(network_name(network), address)] = ""
     return entries
-
-
-def networks_of(tasks: Sequence[LocalTask]) -> frozenset[str]:
-    """Return every Compose network that containers of this node are on."""
-    return frozenset(network for task in tasks for network in task.networks)

@@ -341,7 +341,10 @@ def _forward_rules(observed: Observed) -> Iterator[Step]:
         if rule == f"-A {observed.forward_chain} -j RETURN":
             break
         before_return.append(rule)
-    for match in (f"-o {BRIDGE}", f"-i {TUNNEL}", f"-o {TUNNEL}"):
+    matches = [f"-o {BRIDGE}", f"-i {TUNNEL}", f"-o {TUNNEL}"]
+    if observed.forward_chain == "FORWARD":
+        matches.append(f"-i {BRIDGE}")  # where Docker's rules are, they say it
+    for match in matches:
         if f"-A {observed.forward_chain} {match} -j ACCEPT" not in before_return:
             yield Step(
                 StepKind.FORWARD_RULE,

@@ -10,6 +10,10 @@ service's own address, every port), `pub` (a published port on every address of 
 (a published port on one address). So no rule is walked per service, no packet mark is used, and a
 changed endpoint is one changed element.
 
+A container's packets for a VIP are translated only if it shares a network with the service; else
+they stay what they are and are refused. (Refusing them behind the translation fails between
+neighbours: the kernel sends the reset past it.)
+
 Filtering decides at the destination's node, before Docker's own rules (priority -5 against 0): the
 destination's address leads to a chain that knows the sets of addresses on its Compose networks.
 An accept of ours does not overrule a drop of Docker's: `plan.py` has the rules for that.
@@ -113,6 +117,7 @@ def _sets() -> list[str]:
         "set sources { type ipv4_addr . ether_addr; }",
         "set selves { type ipv4_addr . ipv4_addr; }",
         "map locals { type ipv4_addr : verdict; }",
+        "map askers { type ipv4_addr : verdict; }",
         *(f"map {name}s {{ type {key} : verdict; }}" for name, (key, *_) in FAMILIES.items()),
     ]
 
@@ -120,15 +125,20 @@ def _sets() -> list[str]:
 def _filter(layout: Layout) -> list[str]:
     cluster = f"{{ {layout.range_cidr}, {layout.vip_range_cidr} }}"
     return [
+        # The kernel sends only a few ICMP errors a second; resets are not limited.
+        "chain deny {",
+        "meta l4proto tcp reject with tcp reset",
+        "reject",
+        "}",
         # A source that gossip has not told of yet is not refused but left to try again.
         "chain refuse {",
-        "ip saddr @known reject",
+        "ip saddr @known goto deny",
         "drop",
         "}",
         "chain inbound {",
         "ct state established,related accept",
         f'iifname "{BRIDGE}" ip saddr . ether saddr != @sources drop',
-        f"ip daddr {layout.vip_range_cidr} reject",  # a service without endpoints
+        f"ip daddr {layout.vip_range_cidr} goto deny",  # a service without endpoints
         # Published ports are open to everybody, also to containers of other networks.
         f"ct status dnat ct original ip daddr != {layout.vip_range_cidr} accept",
         f'iifname "{TUNNEL}" ip saddr @gateways accept',  # a peer itself, and what came through it
@@ -139,9 +149,9 @@ def _filter(layout: Layout) -> list[str]:
         "ct state established,related accept",
         "ip saddr . ether saddr != @sources drop",
         f'oifname "{TUNNEL}" accept',  # the destination's node decides
-        f"ip daddr {cluster} reject",  # no node has that address: never to the machine's router
+        f"ip daddr {cluster} goto deny",  # no node has that address: never to the machine's router
         "ip saddr @egress accept",
-        "reject",
+        "goto deny",
         "}",
         "chain forward {",
         "type filter hook forward priority -5; policy accept;",
@@ -192,9 +202,12 @@ def _translation(layout: Layout) -> list[str]:
     ]
     own = f'{{ "{BRIDGE}", "{TUNNEL}" }}'
     return [
+        "chain balance {",
+        "ip daddr vmap @vips",
+        "}",
         "chain pre {",
         "type nat hook prerouting priority -105; policy accept;",
-        f'iifname "{BRIDGE}" ip daddr vmap @vips',
+        f'iifname "{BRIDGE}" ip daddr {layout.vip_range_cidr} ip saddr vmap @askers',
         *published,
         "}",
         "chain out {",
@@ -263,10 +276,17 @@ def network_structure(name: str) -> list[str]:
 
 
 def group_structure(name: str, networks: tuple[str, ...]) -> list[str]:
-    """Return the commands that add the chain of containers that are on these networks."""
+    """Return the commands that add a chain of containers that are on these networks.
+
+    Args:
+        name: "to_…": who may reach them; "ask_…": which services they may reach.
+        networks: Sets of the networks' addresses.
+    """
+    is_asking = name.startswith("ask_")
+    match, verdict = ("daddr", "goto balance") if is_asking else ("saddr", "accept")
     return [
         f"add chain ip {TABLE} {name}",
         f"flush chain ip {TABLE} {name}",
-        *(f"add rule ip {TABLE} {name} ip saddr @{network} accept" for network in networks),
-        f"add rule ip {TABLE} {name} goto refuse",
+        *(f"add rule ip {TABLE} {name} ip {match} @{network} {verdict}" for network in networks),
+        *([] if is_asking else [f"add rule ip {TABLE} {name} goto refuse"]),
     ]

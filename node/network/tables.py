@@ -50,9 +50,9 @@ def network_name(network: str) -> str:
     return f"net_{_digest(network)}"
 
 
-def group_name(networks: Iterable[str]) -> str:
-    """Return the chain of containers that are on exactly these networks."""
-    return f"to_{_digest(chr(0).join(sorted(networks)))}"
+def group_name(kind: str, networks: Iterable[str]) -> str:
+    """Return the chain of containers that are on exactly these networks: "to" or "ask"."""
+    return f"{kind}_{_digest(chr(0).join(sorted(networks)))}"
 
 
 def _digest(text: str) -> str:
@@ -105,9 +105,14 @@ class Tables:
         """Return everybody who wants something."""
         return frozenset(self._owned)
 
-    def group(self, networks: tuple[str, ...]) -> str:
-        """Return the chain of containers on these Compose networks; it is made when it is used."""
-        name = group_name(networks)
+    def group(self, kind: str, networks: tuple[str, ...]) -> str:
+        """Return the chain of containers on these Compose networks; it is made when it is used.
+
+        Args:
+            kind: "to": who may reach them; "ask": which services they may reach.
+            networks: Full names.
+        """
+        name = group_name(kind, networks)
         self._groups[name] = tuple(network_name(network) for network in sorted(networks))
         return name
 

@@ -13,6 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import IO, Any, cast
 
+import docker.errors
+import pytest
+
 from dray.model import (
     ContainerSpec,
     Endpoint,
@@ -39,8 +42,10 @@ from dray.model import (
 from dray.names import NodeId, TaskId, id_text
 from node.gossip.packing import pack_service, service_fact_name
 from node.ports import Attached, AttachRefused, NetworkConfig, NetworkPeer
+from tests import guard, machine
 from tests.integration.network_driver import packed, unpacked
 from tests.lab import BUSYBOX, Host, Lab, Process
+from tests.lab.fixtures import kept_lab
 
 RANGE, VIPS = "10.192.0.0/11", "10.224.0.0/16"
 PORT = 7000
@@ -159,8 +164,7 @@ class Node:
             return
         if kill:
             self.process.kill()
-        with contextlib.suppress(BrokenPipeError):
-            self.process.communicate()
+        self.process.communicate()
         self.process = None
 
     def ask(self, name: str, *arguments: object) -> Any:
@@ -270,7 +274,9 @@ class Cluster:
             ["sleep", "100000"],
             mac_address=attached.network.mac_address,
             host_config=api.create_host_config(network_mode=attached.network.name),
-            networking_config=api.create_networking_config({attached.network.name: endpoint}),
+            networking_config=api.create_networking_config(
+                {attached.network.name: endpoint}  # type: ignore[arg-type] # the stub is wrong
+            ),
             name=f"{service}-{slot}",
         )["Id"]
         api.start(container)
@@ -293,7 +299,8 @@ class Cluster:
 
     def remove(self, box: Box, *, tell: bool = True) -> None:
         """Remove a container, and tell everybody."""
-        box.server.end()
+        box.server.kill()
+        box.server.communicate()
         box.node.host.docker.api.remove_container(box.container_id, force=True)
         del self.boxes[box.name]
         if tell:
@@ -327,12 +334,18 @@ class Cluster:
                 version = FactVersion(1, self.version)
                 yield Fact(FactKey(node.node_id, service_fact_name(key)), version, value)
 
+    def own_processes(self) -> set[int]:
+        """Return the ids of the daemons and the servers."""
+        running = [node.process for node in self.nodes if node.process is not None]
+        running += [box.server for box in self.boxes.values()]
+        return {pid for process in running for pid in process.own_pids}
+
     def close(self) -> None:
         """End the servers and the daemons, and remove the containers."""
         for box in list(self.boxes.values()):
             box.server.kill()
             box.server.communicate()
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(docker.errors.APIError):
                 box.node.host.docker.api.remove_container(box.container_id, force=True)
         for node in self.nodes:
             node.stop()
@@ -365,6 +378,23 @@ def vip(number: int) -> str:
 def published(number: int, mode: PublishMode = PublishMode.INGRESS) -> PublishedPort:
     """Return a published port that leads to the servers."""
     return PublishedPort(PORT, number, mode=mode)
+
+
+@contextlib.contextmanager
+def kept_cluster(config: pytest.Config, networks: Iterable[NetworkSpec] = ()) -> Iterator[Cluster]:
+    """Keep three nodes over several tests; the guard leaves their processes alone."""
+    watch = config.stash[guard.GUARD_KEY]
+    with kept_lab(config, 3) as lab, cluster_of(lab, networks) as cluster:
+
+        def is_ours(thing: machine.Thing) -> bool:
+            number = thing.identity.partition(":")[0]
+            return thing.kind == "process" and int(number) in cluster.own_processes()
+
+        watch.exempt.append(is_ours)
+        try:
+            yield cluster
+        finally:
+            watch.exempt.remove(is_ours)
 
 
 @contextlib.contextmanager

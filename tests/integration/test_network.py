@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from dray.model import PortProtocol, PublishedPort
 from tests.integration.network_rig import (
+    CLIENT,
     PAYLOAD_BYTES,
     PORT,
     Box,
     Cluster,
+    Node,
     Outcome,
     Try,
-    cluster_of,
+    kept_cluster,
     published,
     service,
     vip,
 )
-from tests.lab.fixtures import kept_lab
+from tests.lab import Host, wait_for
 
 UDP_BYTES = 60_000  # of one datagram: forty fragments
 
@@ -27,7 +31,7 @@ UDP_BYTES = 60_000  # of one datagram: forty fragments
 @pytest.fixture(scope="module")
 def cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
     """Keep three nodes with three containers of two services each."""
-    with kept_lab(pytestconfig, 3) as lab, cluster_of(lab) as made:
+    with kept_cluster(pytestconfig) as made:
         udp = PublishedPort(PORT, 8080, protocol=PortProtocol.UDP)
         made.services = {"web": service(1, (published(8080), udp)), "db": service(2)}
         for node in made.nodes:
@@ -64,3 +68,120 @@ def test_every_container_reaches_every_other_one(cluster: Cluster) -> None:
     for source in cluster.boxes.values():
         tries = list(ways(cluster, source))
         assert wrong(tries, source.reach([each for each, _ in tries])) == []
+
+
+def from_host(host: Host, *tries: Try) -> list[Outcome]:
+    """Return what comes of trying to reach addresses from a program of the host."""
+    done = host.exec([sys.executable, "-c", CLIENT, "5"], stdin_text=json.dumps(tries))
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+def is_all_well(cluster: Cluster) -> bool:
+    """Return whether every container reaches everything, with small payloads."""
+    for source in cluster.boxes.values():
+        tries = [((a, b, c, 0), allowed) for (a, b, c, _), allowed in ways(cluster, source)]
+        if wrong(tries, source.reach([each for each, _ in tries], timeout_s=2.0)):
+            return False
+    return True
+
+
+def test_programs_of_nodes_and_of_outside_reach_services(cluster: Cluster) -> None:
+    """A node's own programs use VIPs and 127.0.0.1; strangers use published ports, and no more."""
+    web = {name for name in cluster.boxes if name.startswith("web")}
+    for node in cluster.nodes:
+        for address, port in ((vip(1), PORT), ("127.0.0.1", 8080), (node.config.address, 8080)):
+            for protocol in ("tcp", "udp"):
+                (outcome,) = from_host(node.host, (protocol, address, port, 100))
+                assert outcome[0] in web, (node.host, protocol, address, outcome)
+    box = next(iter(cluster.boxes.values()))
+    tries: list[Try] = [("tcp", node.config.address, 8080, 100) for node in cluster.nodes]
+    cluster.lab.switch_exec(["ip", "route", "add", "10.192.0.0/11", "via", box.node.config.address])
+    tries += [("tcp", box.address, PORT, 0), ("udp", box.address, PORT, 0)]
+    done = cluster.lab.switch_exec(
+        [sys.executable, "-c", CLIENT, "1"], stdin_text=json.dumps(tries)
+    )
+    *public, tcp, udp = json.loads(done.stdout)
+    assert {outcome[0] for outcome in public} <= web
+    assert (tcp, udp) == ("TimeoutError", "TimeoutError")
+
+
+def test_packets_are_as_large_as_the_tunnel_takes(cluster: Cluster) -> None:
+    """Containers know the tunnel's packet size, so the first full datagram passes unharmed."""
+    boxes = cluster.boxes
+    source, target = boxes["web.3"], boxes["web.7"]
+    assert " mtu 1464 " in source.run("ip", "link", "show", "eth0")
+    for size in (1372, 1373, 1464):  # 28 bytes of headers and 64 of our own beside them
+        assert source.reach([("udp", target.address, PORT, size)]) == [["web.7", source.address]]
+
+
+def test_the_client_is_known_where_that_is_promised(cluster: Cluster) -> None:
+    """Between containers the client's own address is seen, by address and by VIP, on any node."""
+    for source in cluster.boxes.values():
+        tries: list[Try] = [("tcp", vip(2), PORT, 0)] * 4
+        tries += [("tcp", box.address, PORT, 0) for box in cluster.boxes.values()]
+        seen = {outcome[1] for outcome in source.reach(tries) if outcome[0] != source.name}
+        assert seen == {source.address}
+
+
+def test_a_container_reaches_itself_through_its_own_service(cluster: Cluster) -> None:
+    """With one endpoint left, that endpoint is served by itself when it asks its VIP."""
+    cluster.services["lone"] = service(9, (published(8090),))
+    box = cluster.start(cluster.nodes[0], "lone", 1)
+    try:
+        cluster.tell()
+        own = cluster.nodes[0].config.address
+        tries: list[Try] = [("tcp", vip(9), PORT, 10), ("udp", vip(9), PORT, 10)]
+        tries += [("tcp", own, 8090, 10)]
+        assert [outcome[0] for outcome in box.reach(tries)] == ["lone.1"] * 3
+    finally:
+        cluster.remove(box)
+        del cluster.services["lone"]
+
+
+def wipe(*argv: str) -> Callable[[Node], object]:
+    """Return a fault: a command that somebody runs on the host."""
+    return lambda node: node.host.exec(argv)
+
+
+def restart_engine(node: Node) -> None:
+    """Kill the engine and start it again; containers run on."""
+    node.host.kill_engine()
+    node.host.start_engine()
+
+
+def restart_daemon(node: Node) -> None:
+    """Kill the network's daemon and start it again."""
+    node.stop(kill=True)
+    node.start()
+    node.ask("ensure", node.config)
+
+
+FAULTS: dict[str, Callable[[Node], object]] = {
+    "tunnel-removed": wipe("ip", "link", "delete", "dray-vx"),
+    "tunnel-down": wipe("ip", "link", "set", "dray-vx", "down"),
+    "tunnel-routes-gone": wipe("ip", "route", "flush", "dev", "dray-vx"),
+    "bridge-down": wipe("ip", "link", "set", "dray0", "down"),
+    "bridge-address-gone": wipe("ip", "address", "flush", "dev", "dray0"),
+    "bridge-unfiltered": wipe(
+        "ip", "link", "set", "dray0", "type", "bridge", "nf_call_iptables", "0"
+    ),
+    "table-deleted": wipe("nft", "delete", "table", "ip", "dray"),
+    "rules-flushed": wipe("nft", "flush", "chain", "ip", "dray", "forward"),
+    "docker-user-flushed": wipe("iptables", "-F", "DOCKER-USER"),
+    "all-rules-flushed": wipe("nft", "flush", "ruleset"),
+    "forward-drop": wipe("iptables", "-P", "FORWARD", "DROP"),
+    "engine-restarted": restart_engine,
+    "daemon-killed": restart_daemon,
+    "link-flap": lambda node: node.host.link_flap(),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_network_repairs_itself(cluster: Cluster, fault: str) -> None:
+    """Whatever somebody does to a node's network, it is whole again within seconds."""
+    node = cluster.nodes[1]
+    FAULTS[fault](node)
+    cluster.tell(node)
+    wait_for(lambda: not node.ask("diagnose").steps, "nothing is left to repair", deadline_s=15)
+    wait_for(lambda: is_all_well(cluster), "everybody reaches everybody", deadline_s=15)
+    assert node.ask("problems") == []

@@ -1,0 +1,259 @@
+"""Do exactly the containers reach each other that share a Compose network, whatever happens?"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from dray.model import NetworkSpec
+from tests.integration.network_rig import (
+    CLIENT,
+    PORT,
+    PROJECT,
+    SERVER,
+    VIPS,
+    Box,
+    Cluster,
+    Outcome,
+    Try,
+    kept_cluster,
+    published,
+    service,
+    vip,
+)
+from tests.lab import Process, wait_for
+
+# Six services in three networks; the last network has no way out of the cluster.
+SERVICES: dict[str, tuple[str, ...]] = {
+    "edge": ("front",),
+    "web": ("front", "back"),
+    "api": ("back",),
+    "job": ("back", "vault"),
+    "keys": ("vault",),
+    "log": ("vault", "front"),
+}
+NETWORKS = [NetworkSpec(name, f"{PROJECT}_{name}", internal=name == "vault") for name in (
+    "front", "back", "vault",
+)]  # fmt: skip
+LISTENER = """
+import socket
+opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+opened.bind(("0.0.0.0", 7001))
+print("ready", flush=True)
+while True:
+    data, sender = opened.recvfrom(1000)
+    print(sender[0], data.decode(), flush=True)
+"""
+# Sends one datagram with any source, through the device that leads to the target.
+SPOOFER = """
+import socket, struct, sys
+source, target, text = sys.argv[1], sys.argv[2], sys.argv[3].encode()
+datagram = struct.pack("!HHHH", 7002, 7001, 8 + len(text), 0) + text
+header = struct.pack(
+    "!BBHHHBBH4s4s", 0x45, 0, 20 + len(datagram), 1, 0, 64, 17, 0,
+    socket.inet_aton(source), socket.inet_aton(target),
+)
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+raw.sendto(header + datagram, (target, 0))
+"""
+# The same wrapped as a packet of the tunnel (VXLAN GPE with IPv4 inside) and sent to a node.
+FORGER = """
+import socket, struct, sys
+node, source, target, text = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4].encode()
+datagram = struct.pack("!HHHH", 7002, 7001, 8 + len(text), 0) + text
+def header(checksum):
+    return struct.pack(
+        "!BBHHHBBH4s4s", 0x45, 0, 20 + len(datagram), 1, 0, 64, 17, checksum,
+        socket.inet_aton(source), socket.inet_aton(target),
+    )
+total = sum(struct.unpack("!10H", header(0)))
+total = (total & 0xFFFF) + (total >> 16)
+inner = header(0xFFFF & ~((total & 0xFFFF) + (total >> 16))) + datagram
+outer = struct.pack("!BBBB", 0x0C, 0, 0, 1) + struct.pack("!I", 7777 << 8)
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(outer + inner, (node, 4790))
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
+    """Keep one container of every service on each of two nodes; the third node is idle."""
+    with kept_cluster(pytestconfig, NETWORKS) as made:
+        for number, (name, networks) in enumerate(SERVICES.items(), start=1):
+            made.services[name] = service(number)
+            for node in made.nodes[:2]:
+                made.start(node, name, node.host.index, networks)
+        made.services["edge"] = service(1, (published(8080),))
+        made.tell()
+        yield made
+
+
+def may_reach(source: str, target: str) -> bool:
+    """Return whether two services share a network."""
+    return not set(SERVICES[source]).isdisjoint(SERVICES[target])
+
+
+def matrix_faults(cluster: Cluster) -> list[tuple[str, str, Outcome]]:
+    """Return every pair that is not as it should be: by address, on both nodes, and by VIP."""
+    boxes = list(cluster.boxes.values())
+    numbers = {name: number for number, name in enumerate(SERVICES, start=1)}
+    found: list[tuple[str, str, Outcome]] = []
+    for source in boxes:
+        targets: list[tuple[str, str, str]] = [
+            (box.slot.service, box.name, box.address) for box in boxes if box is not source
+        ]
+        targets += [(name, f"VIP of {name}", vip(number)) for name, number in numbers.items()]
+        tries: list[Try] = [("tcp", address, PORT, 0) for _, _, address in targets]
+        for (name, shown, _), outcome in zip(targets, source.reach(tries, 3.0), strict=True):
+            is_allowed = may_reach(source.slot.service, name)
+            is_right = (
+                isinstance(outcome, list) if is_allowed else (outcome == "ConnectionRefusedError")
+            )
+            if not is_right:
+                found.append((source.name, shown, outcome))
+    return found
+
+
+def test_exactly_the_allowed_pairs_work(cluster: Cluster) -> None:
+    """Every pair of 12 containers and every VIP: those that share a network, and refused else."""
+    assert matrix_faults(cluster) == []
+
+
+def listener(box: Box) -> Process:
+    """Print every datagram that arrives in a container."""
+    process = box.node.host.popen(
+        ["nsenter", f"--net=/proc/{box.pid}/ns/net", sys.executable, "-c", LISTENER],
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def heard(process: Process) -> str:
+    """Return the next datagram: source and text."""
+    assert process.stdout is not None
+    return process.stdout.readline().decode().strip()
+
+
+def spoof(box: Box, source: str, target: str, text: str) -> None:
+    """Send a datagram with a made-up source out of a container."""
+    box.run(sys.executable, "-c", SPOOFER, source, target, text)
+
+
+def test_spoofed_sources_are_dropped(cluster: Cluster) -> None:
+    """A container that takes a friend's address reaches nothing, on its own node and another."""
+    boxes = cluster.boxes
+    for target in (boxes["web.1"], boxes["web.2"]):
+        process = listener(target)
+        try:
+            liar, friend = boxes["keys.1"], boxes["edge.1"]
+            spoof(liar, friend.address, target.address, "lie")
+            spoof(liar, liar.address, target.address, "stranger")
+            spoof(friend, boxes["edge.2"].address, target.address, "lie of a friend")
+            spoof(friend, friend.address, target.address, "truth")
+            assert heard(process) == f"{friend.address} truth"
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def test_forged_tunnel_packets_are_dropped(cluster: Cluster) -> None:
+    """Strangers and containers cannot put packets into the tunnel; only nodes can."""
+    boxes, lab = cluster.boxes, cluster.lab
+    target, friend = boxes["web.1"], boxes["edge.2"]
+    node, peer = target.node.config.address, cluster.nodes[1].host
+    forge = [sys.executable, "-c", FORGER, node, friend.address, target.address]
+    process = listener(target)
+    lab.switch_exec(["ip", "route", "replace", "10.192.0.0/11", "via", node])
+    try:
+        lab.switch_exec([*forge, "stranger"])
+        friend.run(*forge, "container")
+        lab.switch_exec([sys.executable, "-c", SPOOFER, friend.address, target.address, "routed"])
+        peer.exec([*forge, "node"])
+        assert heard(process) == f"{friend.address} node"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_internal_networks_have_no_way_out(cluster: Cluster) -> None:
+    """A container on internal networks alone cannot leave the cluster; all others can."""
+    lab = cluster.lab
+    server = lab.switch_popen(
+        [sys.executable, "-c", SERVER, "outside", "7070"], stdout=subprocess.PIPE
+    )
+    try:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        for name, box in cluster.boxes.items():
+            (outcome,) = box.reach([("tcp", lab.switch_address, 7070, 100)])
+            if SERVICES[box.slot.service] == ("vault",):
+                assert outcome == "ConnectionRefusedError", name
+            else:
+                assert outcome == ["outside", box.node.config.address], name
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def test_published_ports_are_open_to_all_containers(cluster: Cluster) -> None:
+    """What is published to the world is so to containers of other networks, on every node."""
+    tries: list[Try] = [("tcp", node.config.address, 8080, 0) for node in cluster.nodes]
+    for outcome in cluster.boxes["api.1"].reach(tries):
+        assert outcome[0] in ("edge.1", "edge.2")
+
+
+def test_a_container_that_gossip_does_not_know_yet_tries_again(cluster: Cluster) -> None:
+    """A connection begun before its source is known is not refused, and comes through."""
+    cluster.services["late"] = service(7)
+    box = cluster.start(cluster.nodes[1], "late", 1, ("front",))
+    target = cluster.boxes["edge.1"]
+    client = box.node.host.popen(
+        ["nsenter", f"--net=/proc/{box.pid}/ns/net", sys.executable, "-c", CLIENT, "10"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert client.stdin is not None
+        client.stdin.write(json.dumps([("tcp", target.address, PORT, 0)]).encode())
+        client.stdin.close()
+        asked = ["conntrack", "-L", "-s", box.address]
+        wait_for(lambda: box.address in box.node.host.exec(asked).stdout, "the connection is begun")
+        cluster.tell()
+        assert client.stdout is not None
+        assert json.loads(client.stdout.readline()) == [["edge.1", box.address]]
+    finally:
+        client.kill()
+        client.wait()
+        assert client.stdout is not None
+        client.stdout.close()
+        cluster.remove(box)
+        cluster.services["late"] = service(0)
+        cluster.tell()
+        del cluster.services["late"]
+
+
+def test_the_matrix_holds_after_faults(cluster: Cluster) -> None:
+    """The engine restarts, the link flaps, the daemon dies: the same pairs work and no others."""
+    node = cluster.nodes[0]
+    node.host.kill_engine()
+    node.host.start_engine()
+    node.host.link_flap()
+    node.stop(kill=True)
+    node.start()
+    node.ask("ensure", node.config)
+    cluster.tell()
+    wait_for(lambda: not node.ask("diagnose").steps, "nothing is left to repair", deadline_s=15)
+    wait_for(lambda: matrix_faults(cluster) == [], "the matrix holds", deadline_s=15)
+
+
+def test_the_matrix_is_not_trivial() -> None:
+    """Some pairs are allowed and some are not, or the other tests would prove little."""
+    pairs = [may_reach(*pair) for pair in itertools.combinations(SERVICES, 2)]
+    assert sorted(set(pairs)) == [False, True]
+    assert VIPS.startswith("10.224.")
