@@ -79,7 +79,8 @@ class Calls:
                 leader = environment.leader_elsewhere()
                 if call.needs_leader and leader is None and not environment.leads:
                     raise NotLeader("there is no leader to ask", hint="try again in a moment")
-                if (call.is_observed or call.needs_leader) and leader is not None:
+                is_asked = call.is_observed or call.needs_leader or _is_dry_run(request)
+                if is_asked and leader is not None:
                     passed = await self._pass_on(call, request, leader)
                     if passed is not None:
                         return passed
@@ -231,6 +232,11 @@ _STATUSES: Final[Mapping[ErrorCode, grpc.StatusCode]] = {
     for status in grpc.StatusCode
     if status.value[0] in {code.value for code in ErrorCode}
 }
+
+
+def _is_dry_run(request: Any) -> bool:
+    """Return whether a write is only to be planned, which the leader knows most of."""
+    return "write" in request.DESCRIPTOR.fields_by_name and bool(request.write.dry_run)
 
 
 def _fields(request: Any) -> dict[str, object]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from dray.convert.wire import SERVICE_SPEC_BYTES_MAX
@@ -56,11 +57,14 @@ class Call:
         request_id: The call.
         now_unix_s: When it was accepted.
         if_revision: Revision that the object must still have; 0: it must not exist; None: any.
+        in_use: Returns the revisions of a service that its tasks run: those are kept, however old.
+            None: nobody knows, and no old revision is dropped.
     """
 
     request_id: RequestId
     now_unix_s: float
     if_revision: int | None = None
+    in_use: Callable[[ServiceKey], Collection[int]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +230,8 @@ class ProjectEdit:
         put = Put(project_key(self.project), encode(written))
         operations = (put, *self._operations())
         self._check_size(operations)
+        spare = _OPERATIONS_MAX - len(operations)
+        operations += tuple(islice(self._outdated(), spare))
         compares = [
             Compare(put.key, CompareField.MOD_REVISION, StoreRevision(self.revision)),
             *(
@@ -286,6 +292,26 @@ class ProjectEdit:
                     Put(vip_key(address), f"{owner.project}/{owner.service}".encode())
                 )
         return operations
+
+    def _outdated(self) -> Iterator[Operation]:
+        """Yield the removal of revisions beyond those that are kept; the next write finds more."""
+        in_use = self.call.in_use
+        if in_use is None:
+            return
+        kept_max = self.snapshot.cluster.limits.revisions_max
+        for key, record in self._services.items():
+            numbers = sorted(
+                number
+                for (service, number) in self.snapshot.revisions
+                if service == key and record is not None
+            )
+            if len(numbers) < kept_max:
+                continue
+            rollout = self.snapshot.rollouts.get(key)
+            needed = {*in_use(key), *((rollout.from_revision,) if rollout else ())}
+            for number in numbers[: len(numbers) + 1 - kept_max]:
+                if number not in needed:
+                    yield Delete(revision_key(key, number))
 
     def _check_size(self, operations: tuple[Operation, ...]) -> None:
         size_bytes = sum(len(each.value) for each in operations if isinstance(each, Put))

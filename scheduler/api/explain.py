@@ -19,7 +19,7 @@ from dray.views import (
     Task,
 )
 from scheduler.api.environment import Answer, Environment, States
-from scheduler.api.preview import preview
+from scheduler.api.preview import Previews
 from scheduler.api.reads import known_service
 from scheduler.api.views import State
 
@@ -35,8 +35,9 @@ _TROUBLED: Final = frozenset({SlotState.FAILED, SlotState.UNHEALTHY})
 class Explaining:
     """The calls that say why."""
 
-    def __init__(self, environment: Environment, states: States) -> None:
-        """Answer from `states`."""
+    def __init__(self, environment: Environment, states: States, previews: Previews) -> None:
+        """Answer from `states` and from what `previews` would do."""
+        self._previews = previews
         self._environment = environment
         self._states = states
 
@@ -53,10 +54,8 @@ class Explaining:
         key = ServiceKey(request.project, request.service)
         service = state.service(record)
         tasks = state.tasks_of(key)
-        planned = preview(state, state.snapshot, self._environment)
-        pending = tuple(
-            each for each in planned.unplaced if any(s.service_key == key for s in each.slots)
-        ) or _vacant(tasks)
+        planned = await self._previews.of(state.memory, state.snapshot, key)
+        pending = planned.unplaced or _vacant(tasks)
         troubled = [task for task in tasks if _is_troubled(task)][:RESTARTING_MAX]
         restarting = [await self._restart(state, task, wanted) for task in troubled]
         reply = ExplainServiceResponse(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from dray.addresses import HostPort
-from dray.model import Epoch, ServiceKey, SlotKey, StoreRevision, TaskUsage, WitnessEvidence
+from dray.model import Epoch, SlotKey, StoreRevision, TaskUsage, WitnessEvidence
 from dray.names import NodeId, SchedulerId, TaskId
 from dray.views import (
     CopyOptions,
@@ -27,7 +27,6 @@ from dray.views import (
     LogQuery,
     MembersAnswer,
     Orphan,
-    Rollout,
     RoundStatus,
 )
 from scheduler.reconcile import Observed
@@ -102,7 +101,6 @@ class LeaderMemory:
         orphans: Containers that no assignment explains, by node.
         condition_reasons: One sentence on each node's condition.
         pending_reasons: Why slots have no task: one sentence each, of the last round.
-        rollouts: How rollouts stand; a service that never had one is absent.
         last_round: Its last round; None: none yet.
     """
 
@@ -112,7 +110,6 @@ class LeaderMemory:
     orphans: Mapping[NodeId, tuple[Orphan, ...]] = field(default_factory=dict)
     condition_reasons: Mapping[NodeId, str] = field(default_factory=dict)
     pending_reasons: Mapping[SlotKey, str] = field(default_factory=dict)
-    rollouts: Mapping[ServiceKey, Rollout] = field(default_factory=dict)
     last_round: RoundStatus | None = None
 
 

@@ -14,6 +14,7 @@ from scheduler.api.commits import Commits
 from scheduler.api.environment import Environment, States
 from scheduler.api.explain import Explaining
 from scheduler.api.nodes_asked import NodeQuestions
+from scheduler.api.preview import Previews
 from scheduler.api.reads import Reads
 from scheduler.api.streams import Streams
 from scheduler.api.watches import Watches
@@ -84,8 +85,9 @@ def _serialized(message: Message) -> bytes:
 def _unary_calls(environment: Environment, states: States, commits: Commits) -> tuple[Unary, ...]:
     """Return every call with one request and one reply."""
     reads = Reads(environment, states)
-    writing = Writing(environment, states, commits)
-    explaining = Explaining(environment, states)
+    previews = Previews(environment)
+    writing = Writing(environment, states, commits, previews)
+    explaining = Explaining(environment, states, previews)
     questions = NodeQuestions(environment, states)
     return (
         Unary("GetClusterInfo", reads.get_cluster_info),

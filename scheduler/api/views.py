@@ -31,6 +31,7 @@ from dray.views import (
     ConditionCount,
     Node,
     Project,
+    Rollout,
     Service,
     SlotState,
     SlotStateCount,
@@ -61,7 +62,9 @@ def is_current(snapshot: Snapshot, key: ServiceKey, held: HeldTask) -> bool:
     if newest.revision == held.task.service_revision:
         return True
     older = snapshot.revisions.get((key, held.task.service_revision))
-    return older is not None and older.spec.task == newest.spec.task
+    if older is None:
+        return False
+    return (older.spec.task, older.spec.ports) == (newest.spec.task, newest.spec.ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +199,30 @@ class State:
             _counts(task.state for task in tasks),
             self._desired(key, tasks),
             self._is_converged(key, tasks),
-            self.memory.rollouts.get(key) if self.memory else None,
+            self._rollout(key, tasks),
             _problems(tasks),
+        )
+
+    def _rollout(self, key: ServiceKey, tasks: list[Task]) -> Rollout | None:
+        """Return how the replacement of a service's tasks stands; None: there never was one."""
+        verdict = self.snapshot.rollouts.get(key)
+        if verdict is None:
+            return None
+        held = {each.task.task_id: each for each in self.index.of_service(key)}
+        updated = sum(
+            _is_well(task) and is_current(self.snapshot, key, held[task.task_id])
+            for task in tasks
+            if task.task_id is not None
+        )
+        return Rollout(
+            verdict.state,
+            verdict.from_revision,
+            verdict.to_revision,
+            updated,
+            self._desired(key, tasks),
+            len(verdict.failed_slots),
+            verdict.started_unix_s,
+            verdict.message,
         )
 
     def _desired(self, key: ServiceKey, tasks: list[Task]) -> int:

@@ -12,7 +12,15 @@ from google.protobuf.message import Message
 from dray.api.v1 import cluster_pb2, types_pb2
 from dray.convert import from_proto, parse, refuse_unknown_fields, to_proto
 from dray.errors import InvalidRequest, NotLeader
-from dray.model import Availability, ContentKind, NodeCondition, ProjectSpec, StoreRevision, Taint
+from dray.model import (
+    Availability,
+    ContentKind,
+    NodeCondition,
+    ProjectSpec,
+    ServiceKey,
+    StoreRevision,
+    Taint,
+)
 from dray.names import ID_BYTES, NodeId, RequestId, TaskId, id_text
 from dray.views import (
     ApplyProjectResponse,
@@ -31,7 +39,7 @@ from scheduler.api.commits import Commits, Intent, Outcome
 from scheduler.api.contents import ContentsChange, Known, contents_of
 from scheduler.api.edit import Call, Draft
 from scheduler.api.environment import Answer, Environment, States
-from scheduler.api.preview import preview
+from scheduler.api.preview import Previews
 from scheduler.api.views import State
 from scheduler.store.base import Compare, CompareField, Conflict, Put, Txn
 from scheduler.store.codec import decode_as
@@ -47,8 +55,11 @@ _SHOWN_FOR_S: Final = 2.0  # how long a reply waits for this scheduler's own vie
 class Writing:
     """The writing calls of one scheduler."""
 
-    def __init__(self, environment: Environment, states: States, commits: Commits) -> None:
-        """Write through `commits`."""
+    def __init__(
+        self, environment: Environment, states: States, commits: Commits, previews: Previews
+    ) -> None:
+        """Write through `commits`; plan without writing by `previews`."""
+        self._previews = previews
         self._environment = environment
         self._states = states
         self._commits = commits
@@ -72,7 +83,7 @@ class Writing:
             return writes.apply_project(snapshot, wanted, call)
 
         if request.write.dry_run:
-            return self._planned(draft, ApplyProjectResponse, with_unplaced=True)
+            return await self._planned(draft, ApplyProjectResponse, with_unplaced=True)
         await self._store_contents(contents)
         outcome = await self._write(request, draft, ApplyProjectResponse)
         return await self._answer(outcome, ApplyProjectResponse)
@@ -112,7 +123,7 @@ class Writing:
             return writes.scale_services(snapshot, request.project, replicas, call)
 
         if request.write.dry_run:
-            return self._planned(draft, ScaleServicesResponse)
+            return await self._planned(draft, ScaleServicesResponse)
         outcome = await self._write(request, draft, ScaleServicesResponse)
         return await self._answer(outcome, ScaleServicesResponse)
 
@@ -141,7 +152,7 @@ class Writing:
             )
 
         if request.write.dry_run:
-            return self._planned(draft, RevertServiceResponse)
+            return await self._planned(draft, RevertServiceResponse)
         outcome = await self._write(request, draft, RevertServiceResponse)
         return await self._answer(outcome, RevertServiceResponse)
 
@@ -158,7 +169,7 @@ class Writing:
         if request.write.dry_run:
             state = self._states.current()
             made = draft(state.snapshot)
-            planned = preview(state, made.after, self._environment)
+            planned = await self._previews.of(state.memory, made.after)
             after = dataclasses.replace(state, snapshot=made.after)
             node = after.node(node_writes.find_node(made.after, request.node))
             reply = UpdateNodeResponse(node=node, actions=planned.actions)
@@ -239,7 +250,12 @@ class Writing:
             )
         if_revision = options.if_revision if options.HasField("if_revision") else None
         request_id = RequestId(id_text(options.request_id))
-        return Call(request_id, self._environment.clock.unix_s(), if_revision)
+        return Call(request_id, self._environment.clock.unix_s(), if_revision, self._in_use)
+
+    def _in_use(self, key: ServiceKey) -> set[int]:
+        """Return the revisions of a service that its tasks run."""
+        index = self._states.current().index
+        return {held.task.service_revision for held in index.of_service(key)}
 
     async def _write(
         self,
@@ -280,7 +296,7 @@ class Writing:
             reply = dataclasses.replace(reply, is_repeated=True)
         return Answer(reply, state)
 
-    def _planned(
+    async def _planned(
         self,
         draft_of: Callable[[Snapshot], Draft],
         reply_class: type[Any],
@@ -290,7 +306,7 @@ class Writing:
         """Return the reply of a write that is only planned."""
         state = self._states.current()
         draft = draft_of(state.snapshot)
-        planned = preview(state, draft.after, self._environment)
+        planned = await self._previews.of(state.memory, draft.after)
         reply = _filled(reply_class(), draft.changes, draft.revision)
         reply = dataclasses.replace(reply, actions=planned.actions)
         if with_unplaced:
