@@ -157,6 +157,7 @@ def client_channel(
     insecure: bool = False,
     message_bytes_max: int = MESSAGE_BYTES_MAX,
     interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
+    has_own_connection: bool = False,
 ) -> grpc.aio.Channel:
     """Return a channel; it connects on first use. Close it with `await channel.close()`.
 
@@ -167,6 +168,8 @@ def client_channel(
         insecure: Allow plain text beyond this machine.
         message_bytes_max: Largest message either way; `LIST_MESSAGE_BYTES_MAX` for the store.
         interceptors: Applied to every call.
+        has_own_connection: Share no connection with other channels to the same address, so that
+            what is not read here holds up nothing there.
 
     Raises:
         FailedPrecondition: Plain text to another machine without `insecure`.
@@ -178,6 +181,8 @@ def client_channel(
     addresses = (address,) if isinstance(address, HostPort) else tuple(address)
     target = _target(addresses, has_tls=tls is not None)
     options = channel_options(message_bytes_max)
+    if has_own_connection:
+        options.append(("grpc.use_local_subchannel_pool", 1))
     if tls is None:
         _refuse_plain_text(addresses, insecure=insecure, verb="connect to")
         return grpc.aio.insecure_channel(target, options=options, interceptors=interceptors)

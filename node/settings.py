@@ -20,6 +20,7 @@ from dray.settings import (
     FilePath,
     Flag,
     Labels,
+    SizeBytes,
     relation_error,
 )
 
@@ -75,6 +76,30 @@ class NodeSettings(DaemonSettings):
         le=600.0,
         description="How long after its start the daemon waits for a leader before it starts from "
         "disk what ran last. Shorter risks running what was moved away meanwhile.",
+    )
+    run_dir: FilePath = Field(
+        Path("/run/dray"),
+        description="Folder in memory of secrets, which never reach a disk. A folder on a disk "
+        "leaves them there after a power cut.",
+    )
+    reserve_cpu_millis: int | None = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description="Thousandths of a CPU that tasks never get; by default 2 % of the machine. "
+        "Less lets tasks starve the daemon and Docker.",
+    )
+    reserve_memory: SizeBytes | None = Field(
+        None,
+        description="Memory that tasks never get, such as 512MiB; by default 5 % of the machine. "
+        "Less lets tasks push the daemon and Docker out of memory.",
+    )
+    drain_on_stop_s: DurationS = Field(
+        0.0,
+        ge=0.0,
+        le=3_600.0,
+        description="How long tasks get to move away when the daemon is told to stop. 0 leaves "
+        "them running for the next daemon; more is for machines that are switched off.",
     )
     metrics_listen: AddressAndPort = Field(
         HostPort("127.0.0.1", 7403),

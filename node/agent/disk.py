@@ -17,12 +17,15 @@ from node.agent.stored import (
     TaskFile,
     pack_config,
     pack_identity,
+    pack_network,
     pack_share,
     unpack_config,
     unpack_identity,
+    unpack_network,
     unpack_share,
     unpack_tasks,
 )
+from node.ports import NetworkConfig
 
 __all__ = ["Disk"]
 
@@ -81,6 +84,14 @@ class Disk:
     def write_config(self, config: NodeConfig) -> None:
         """Keep what the leader told the node about itself."""
         write_file(self.folder / "config.json", pack_config(config))
+
+    def read_network(self) -> NetworkConfig | None:
+        """Return what the machine's network was last made of; None: nothing yet."""
+        return self._read("network.json", unpack_network)
+
+    def write_network(self, config: NetworkConfig) -> None:
+        """Keep what the machine's network is made of, for whoever looks at it from outside."""
+        write_file(self.folder / "network.json", pack_network(config))
 
     def read_share(self) -> Share | None:
         """Return what the node should run, as last accepted; None: *unknown*."""

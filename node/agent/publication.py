@@ -21,8 +21,9 @@ from dray.model import (
 )
 from node.agent.assign import Share
 from node.agent.tasks import TaskState
+from node.dns.zone import Asker
 
-__all__ = ["endpoint_of", "service_facts"]
+__all__ = ["askers", "endpoint_of", "service_facts"]
 
 _EXPOSED: Final = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?")
 _PORTS_MAX: Final = 64  # ports of one endpoint that are published
@@ -61,6 +62,35 @@ def service_facts(
         )
         for service, entry in entries.items()
     }
+
+
+def askers(share: Share, states: Iterable[TaskState]) -> Mapping[str, Asker]:
+    """Return who asks the name server from which address, before it is published.
+
+    Args:
+        share: What the node should run.
+        states: Its tasks.
+    """
+    found: dict[str, Asker] = {}
+    for state in states:
+        task = share.tasks.get(state.task_id)
+        if task is None or not state.address or state.is_ended:
+            continue
+        template = share.entry(task).template
+        names = {network.key: network.name for network in share.parts(task.slot.project).networks}
+        asker = Asker(
+            task.slot.project,
+            frozenset(names.get(each.network, each.network) for each in template.networks),
+            tuple(
+                sorted(
+                    (link.alias, ServiceKey(task.slot.project, link.service))
+                    for link in template.links
+                )
+            ),
+        )
+        for address in filter(None, (state.address, state.address6)):
+            found[address] = asker
+    return found
 
 
 def _vip(parts: ProjectParts, service: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from dray.model import (
 from dray.names import ClusterId, NodeId, TaskId
 from node.agent.assign import Share
 from node.agent.tasks import StopCause, TaskState
+from node.ports import NetworkConfig, NetworkPeer
 
 __all__ = [
     "Identity",
@@ -37,10 +39,12 @@ __all__ = [
     "TaskFile",
     "pack_config",
     "pack_identity",
+    "pack_network",
     "pack_share",
     "pack_tasks",
     "unpack_config",
     "unpack_identity",
+    "unpack_network",
     "unpack_share",
     "unpack_tasks",
 ]
@@ -161,6 +165,27 @@ def unpack_config(data: bytes) -> NodeConfig:
             tuple(HostPort(str(host), int(port)) for host, port in fields["schedulers"]),
             tuple(NodeId(str(node_id)) for node_id in fields["removed_nodes"]),
         )
+    except _MALFORMED as error:
+        raise _broken(what, error) from error
+
+
+def pack_network(config: NetworkConfig) -> bytes:
+    """Return the network's configuration as bytes."""
+    return _dump(**dataclasses.asdict(config))
+
+
+def unpack_network(data: bytes) -> NetworkConfig:
+    """Return the network's configuration that the bytes say.
+
+    Raises:
+        FailedPrecondition: They say none, or that of a newer version.
+    """
+    what = "the network's configuration"
+    fields = _load(data, what)
+    try:
+        del fields["format"]
+        peers = tuple(NetworkPeer(**peer) for peer in fields.pop("peers"))
+        return NetworkConfig(**fields, peers=peers)
     except _MALFORMED as error:
         raise _broken(what, error) from error
 

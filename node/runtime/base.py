@@ -363,6 +363,14 @@ class ExecSession(Protocol):
         """Set the size of the terminal."""
         ...
 
+    async def send_signal(self, signal: str) -> None:
+        """Send a signal ("SIGINT") to the command's process; one that has ended is fine.
+
+        Raises:
+            InvalidRequest: There is no such signal.
+        """
+        ...
+
     async def exit_code(self) -> int:
         """Return the exit status; waits for the end."""
         ...

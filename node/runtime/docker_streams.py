@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
@@ -25,6 +27,7 @@ from node.runtime.docker_errors import one_line
 from node.runtime.docker_http import PIECE_BYTES_MAX, EngineSocket, EngineStream
 from node.runtime.docker_pull import Ask
 from node.runtime.docker_view import unix_ns_from_text
+from node.runtime.signals import signal_number
 
 __all__ = [
     "DockerExec",
@@ -217,6 +220,14 @@ class DockerExec:
             pause_s = min(2 * pause_s, _EXEC_LOOK_MAX_S)
         return status
 
+    async def send_signal(self, signal: str) -> None:
+        """Send a signal to the command's process, as the engine sees it."""
+        number = signal_number(signal)
+        found = await self._ask(lambda client: client.exec_inspect(self._exec_id))
+        pid = int(found.get("Pid") or 0)
+        if found["Running"] and pid > 0:
+            await asyncio.to_thread(_kill, pid, number, str(found["ContainerID"]))
+
     async def _ended(self) -> int | None:
         try:
             found = await self._ask(lambda client: client.exec_inspect(self._exec_id))
@@ -224,6 +235,20 @@ class DockerExec:
             raise NotFound("the container of this command is gone") from err
         code = found["ExitCode"]
         return None if found["Running"] or code is None else int(code)
+
+
+def _kill(pid: int, number: int, container_id: str) -> None:
+    """Send a signal to a process of a container, if it is one: the engine may see other numbers."""
+    try:
+        groups = Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii", errors="replace")
+        if container_id not in groups:
+            raise FailedPrecondition(
+                "the command's process cannot be reached from the node's daemon",
+                hint="run the daemon in the process namespace of the Docker Engine",
+            )
+        os.kill(pid, number)
+    except (FileNotFoundError, ProcessLookupError):
+        return  # it has ended
 
 
 @contextlib.asynccontextmanager

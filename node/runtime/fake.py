@@ -41,6 +41,7 @@ from node.runtime.base import (
 )
 from node.runtime.fake_engine import Call, FakeContainer, FakeEngine, FakeProgram, image_digest
 from node.runtime.listener import Listener
+from node.runtime.signals import signal_number
 
 __all__ = ["FakeRuntime"]
 
@@ -95,6 +96,13 @@ class FakeExec:
     async def resize(self, columns: int, rows: int) -> None:
         """Set the size of the terminal."""
         self._size = (columns, rows)
+
+    async def send_signal(self, signal: str) -> None:
+        """Send a signal to the command: it ends."""
+        number = signal_number(signal)
+        if not self._code.done():
+            self._code.set_result(128 + number)
+            await self._input.put(b"")
 
     async def exit_code(self) -> int:
         """Return the exit status; waits for the end."""

@@ -140,9 +140,16 @@ class Session:
         self.connection: Connection | None = None
         self._call: Any = None
         self._sending = asyncio.Lock()
+        self._is_joining = False
         self._last_leader: tuple[NodeId, Epoch] | None = None
 
     # ---- finding the leader ----------------------------------------------------------------------
+
+    async def join(self) -> None:
+        """Become a node of the cluster: return once a leader has said what this node is."""
+        self._is_joining = True
+        await self.run()
+        self._is_joining = False
 
     async def run(self) -> None:
         """Keep a stream to the leader; cancelled, it says goodbye."""
@@ -153,6 +160,8 @@ class Session:
             address = hint or addresses[turn % len(addresses)]
             turn += 1
             ended = await self._try(address)
+            if self._is_joining and self.config is not None:
+                return
             failures = 0 if self.connection is not None else failures + 1
             self.connection = None
             hint = ended.next
@@ -214,6 +223,8 @@ class Session:
         await self._welcomed(response, epoch)
         self.connection = Connection(address, channel, epoch)
         self._parts.log.info("connected to the leader", address=str(address), epoch=_text(epoch))
+        if self._is_joining:
+            return _Ended(reason="joined")
         return await self._converse(epoch)
 
     def _greeting(self) -> Greeting:

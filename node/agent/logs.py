@@ -1,0 +1,213 @@
+"""How do the logs of several containers become one stream, in time order and without gaps?
+
+First what there is, merged by time; then, with `follow`, new lines as they come. A container that
+ends is followed to its last line; the next attempt of its task, or another task that takes its
+place, is read from its first one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+from dray.clock import Clock
+from dray.errors import DeadlineExceeded, FailedPrecondition, Unavailable
+from dray.model import SlotKey
+from dray.names import ClusterId, TaskId
+from dray.views import LogLine, LogNotice, LogQuery
+from dray.views import LogStream as LineStream
+from node.agent.book import Book
+from node.agent.tasks import TaskState
+from node.runtime.base import LogChunk, LogStream, Runtime
+from node.runtime.base import LogQuery as ContainerLogs
+
+__all__ = ["TAIL_MAX", "LogReader", "wanted_by"]
+
+TAIL_MAX: Final = 100_000  # lines of one task to begin with
+SOURCES_MAX: Final = 1_024  # containers that one query reads
+QUEUE_LINES_MAX: Final = 1_000  # lines of all sources that wait for the reader
+RETRY_S: Final = 0.5
+_NANOSECONDS: Final = 1_000_000_000
+_STREAMS: Final = {LogStream.STDOUT: LineStream.STDOUT, LogStream.STDERR: LineStream.STDERR}
+
+_TOO_MANY: Final = f"more than {SOURCES_MAX} containers: the lines of this one are missing"
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One container whose output is read."""
+
+    container_id: str
+    task_id: TaskId
+    slot: SlotKey
+    attempt: int
+
+    def line(self, chunk: LogChunk) -> LogLine:
+        """Return a line as users see it."""
+        return LogLine(
+            self.task_id,
+            self.slot,
+            self.attempt,
+            chunk.unix_ns,
+            _STREAMS[chunk.stream],
+            chunk.data,
+            chunk.partial,
+        )
+
+
+def wanted_by(query: LogQuery, state: TaskState) -> bool:
+    """Return whether a query asks for the lines of a task."""
+    slot = state.slot
+    return (
+        slot.project == query.project
+        and (not query.services or slot.service in query.services)
+        and (not query.slots or slot.slot in query.slots)
+    )
+
+
+class LogReader:
+    """Answers one query from one node."""
+
+    def __init__(
+        self, query: LogQuery, cluster_id: ClusterId, book: Book, runtime: Runtime, clock: Clock
+    ) -> None:
+        """Read nothing yet."""
+        self._query = query
+        self._cluster_id = cluster_id
+        self._book = book
+        self._runtime = runtime
+        self._clock = clock
+        self._read_to_ns: dict[str, int] = {}
+        self._following: dict[str, asyncio.Task[None]] = {}
+        since, until = query.since_unix_s, query.until_unix_s
+        self._since_ns = None if since is None else int(since * _NANOSECONDS) - 1
+        self._until_ns = None if until is None else int(until * _NANOSECONDS)
+
+    async def items(self) -> AsyncGenerator[LogLine | LogNotice, None]:
+        """Yield lines, and notices about those that cannot be had, until the query is answered.
+
+        Raises:
+            Unavailable: The engine is away, and the query does not follow.
+        """
+        async with contextlib.aclosing(self._merged(await self._sources())) as merged:
+            async for item in merged:
+                yield item
+        if self._query.follow:
+            async with contextlib.aclosing(self._followed()) as followed:
+                async for item in followed:
+                    yield item
+
+    async def _sources(self) -> tuple[_Source, ...]:
+        """Return the containers of the tasks that are asked for, those of former attempts too."""
+        found = []
+        for container in await self._runtime.containers(self._cluster_id):
+            identity = container.identity
+            if identity is None or not container.started_unix_s:
+                continue
+            state = self._book.states.get(identity.task_id)
+            if state is not None and wanted_by(self._query, state):
+                found.append(
+                    _Source(
+                        container.container_id, identity.task_id, identity.slot, identity.attempt
+                    )
+                )
+        return tuple(sorted(found, key=lambda each: (each.slot, each.attempt))[:SOURCES_MAX])
+
+    # ---- what there is ---------------------------------------------------------------------------
+
+    async def _merged(
+        self, sources: tuple[_Source, ...]
+    ) -> AsyncGenerator[LogLine | LogNotice, None]:
+        """Yield what the containers wrote so far, the oldest line of all first."""
+        query = ContainerLogs(
+            since_unix_ns=self._since_ns,
+            until_unix_ns=self._until_ns,
+            tail_lines=None if self._query.tail is None else min(self._query.tail, TAIL_MAX),
+        )
+        async with contextlib.AsyncExitStack() as stack:
+            heads: list[tuple[int, int, LogChunk, AsyncIterator[LogChunk]]] = []
+            for number, source in enumerate(sources):
+                try:
+                    opened = self._runtime.logs(source.container_id, query)
+                    chunks = await stack.enter_async_context(opened)
+                except FailedPrecondition as error:
+                    yield LogNotice(source.task_id, message=str(error))
+                    continue
+                first = await anext(chunks, None)
+                if first is not None:
+                    heapq.heappush(heads, (first.unix_ns, number, first, chunks))
+            while heads:
+                _, number, chunk, chunks = heapq.heappop(heads)
+                self._note(sources[number], chunk)
+                yield sources[number].line(chunk)
+                following = await anext(chunks, None)
+                if following is not None:
+                    heapq.heappush(heads, (following.unix_ns, number, following, chunks))
+
+    def _note(self, source: _Source, chunk: LogChunk) -> None:
+        """Remember how far a container was read."""
+        before = self._read_to_ns.get(source.container_id, 0)
+        self._read_to_ns[source.container_id] = max(before, chunk.unix_ns)
+
+    # ---- what comes ------------------------------------------------------------------------------
+
+    async def _followed(self) -> AsyncGenerator[LogLine | LogNotice, None]:
+        """Yield new lines in the order in which they come, for ever."""
+        queue: asyncio.Queue[LogLine | LogNotice] = asyncio.Queue(QUEUE_LINES_MAX)
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(self._watch(group, queue), name="new containers")
+            try:
+                while True:
+                    yield await queue.get()
+            finally:
+                watching.cancel()
+                for task in self._following.values():
+                    task.cancel()
+
+    async def _watch(
+        self, group: asyncio.TaskGroup, queue: asyncio.Queue[LogLine | LogNotice]
+    ) -> None:
+        """Follow every container that has started, as soon as it has."""
+        number = -1
+        while True:
+            number = await self._book.changed.wait(number)
+            for state in tuple(self._book.states.values()):
+                container_id = state.container_id
+                if (
+                    not container_id
+                    or not state.started_unix_s
+                    or container_id in self._following
+                    or not wanted_by(self._query, state)
+                ):
+                    continue
+                if len(self._following) >= SOURCES_MAX:
+                    await queue.put(LogNotice(state.task_id, message=_TOO_MANY))
+                    return
+                source = _Source(container_id, state.task_id, state.slot, state.attempt)
+                self._following[container_id] = group.create_task(
+                    self._follow(source, queue), name=f"follow {container_id}"
+                )
+
+    async def _follow(self, source: _Source, queue: asyncio.Queue[LogLine | LogNotice]) -> None:
+        """Put a container's new lines into the queue until it ends."""
+        while True:
+            query = ContainerLogs(
+                follow=True,
+                since_unix_ns=self._read_to_ns.get(source.container_id, self._since_ns),
+                until_unix_ns=self._until_ns,
+            )
+            try:
+                async with self._runtime.logs(source.container_id, query) as chunks:
+                    async for chunk in chunks:
+                        await queue.put(source.line(chunk))
+                        self._note(source, chunk)
+                return
+            except FailedPrecondition as error:
+                await queue.put(LogNotice(source.task_id, message=str(error)))
+                return
+            except (Unavailable, DeadlineExceeded):
+                await self._clock.sleep(RETRY_S)  # containers and their lines outlive the engine
