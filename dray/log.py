@@ -39,8 +39,12 @@ __all__ = [
 FIELDS: Final[Mapping[str, str]] = {
     "address": "IP address, or address and port",
     "attempt": "number of a task's container run",
+    "base_revision": "revision of the store that a plan was made from",
+    "before": "what it was until now",
     "cluster_id": "id of the cluster",
     "component": "loop or package that speaks",
+    "condition": "what a node is held to be",
+    "conflicts": "commits that found another writer",
     "count": "how many, of what the event names",
     "created": "tasks created by a plan",
     "delay_ms": "how long something is put off",
@@ -49,6 +53,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "error": "what went wrong, for people",
     "error_code": "name of the `ErrorCode`",
     "field": "name of a setting or of a part of a message",
+    "forgotten": "tasks taken out of assignments by a plan",
     "generation": "the cluster's generation",
     "hint": "the next step",
     "life": "boot number of a node daemon",
@@ -71,6 +76,8 @@ FIELDS: Final[Mapping[str, str]] = {
     "slot": "`service.number`",
     "stopped": "tasks stopped by a plan",
     "task_id": "id of a task",
+    "unplaced": "slots for which there is no room",
+    "verdicts": "conclusions that a plan stores",
     "version": "version of dray",
 }
 """Every field name that a log line may use, and what it means. One word per thing."""

@@ -40,7 +40,7 @@ from scheduler.store.codec import encode
 from scheduler.store.keys import CLUSTER, Kind, assignment_key, prefix_of, project_key
 from scheduler.store.snapshot import Snapshot
 
-__all__ = ["Batch", "batches_of", "fences_of", "verdict_batches"]
+__all__ = ["Batch", "batches_of", "fences_of", "operation_batches", "verdict_batches"]
 
 KEYS_MAX: Final = TXN_KEYS_MAX - 1  # compares are the keys', the leader's and the cluster's
 BYTES_MAX: Final = TXN_BYTES_MAX - 65_536  # what is estimated stays well below the limit
@@ -109,6 +109,11 @@ def verdict_batches(snapshot: Snapshot, changes: Iterable[VerdictChange]) -> Ite
     operations: list[Operation] = []
     for change in changes:
         operations += _operations(snapshot, change)
+    yield from operation_batches(operations)
+
+
+def operation_batches(operations: Iterable[Operation]) -> Iterator[Batch]:
+    """Yield the transactions that carry out single writes, in order; each key is there once."""
     size_bytes = 0
     batch: list[Operation] = []
     for operation in operations:

@@ -109,6 +109,10 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         self._streams: NodeStreams | None = None
         self.relays = Relays(self._current_streams, random_bits=random_bits, clock=clock)
 
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register all calls with a server that is not started yet."""
+        node_pb2_grpc.add_NodeServiceServicer_to_server(self, server)
+
     # ---- the term
 
     @property

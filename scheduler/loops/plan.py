@@ -1,0 +1,73 @@
+"""What should a round do? From a snapshot and what was observed to steps, without acting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dray.model import Epoch
+from dray.names import IdFactory
+from scheduler.loops.fleet import Fleet, groups_of
+from scheduler.loops.steps import Step, needs_node, steps_of
+from scheduler.placement import PlacementResult, place
+from scheduler.reconcile import CreateTask, MoveTask, Observed, Plan, reconcile
+from scheduler.store.snapshot import Snapshot
+
+__all__ = ["RoundPlan", "plan_round"]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundPlan:
+    """What a round does.
+
+    Attributes:
+        snapshot: What it was made from.
+        observed: What it was made from.
+        plan: What must change.
+        placement: Where new tasks go, and why some go nowhere.
+        steps: What is written.
+    """
+
+    snapshot: Snapshot
+    observed: Observed
+    plan: Plan
+    placement: PlacementResult
+    steps: tuple[Step, ...]
+
+    @property
+    def unplaced(self) -> int:
+        """Slots without room."""
+        return sum(len(each.slots) for each in self.placement.unplaced)
+
+
+def plan_round(
+    snapshot: Snapshot,
+    observed: Observed,
+    fleet: Fleet,
+    *,
+    epoch: Epoch,
+    now_unix_s: float,
+    ids: IdFactory,
+) -> RoundPlan:
+    """Return what a round does. Nothing but `fleet` is changed.
+
+    Args:
+        snapshot: What is stored.
+        observed: What nodes reported.
+        fleet: The nodes as the last round's placement saw them.
+        epoch: The leader's term.
+        now_unix_s: Wall clock.
+        ids: Where ids of new tasks come from.
+    """
+    plan = reconcile(snapshot, observed, now_unix_s, ids)
+    wanted = [
+        action
+        for action in plan.actions
+        if isinstance(action, CreateTask | MoveTask) and needs_node(snapshot, observed, action)
+    ]
+    placement = PlacementResult()
+    if wanted:
+        placement = place(fleet.view(snapshot, observed), groups_of(snapshot, wanted))
+    steps = steps_of(
+        snapshot, observed, plan.actions, placement, epoch=epoch, now_unix_s=now_unix_s
+    )
+    return RoundPlan(snapshot, observed, plan, placement, tuple(steps))

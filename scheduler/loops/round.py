@@ -1,0 +1,335 @@
+"""What does the leader do, again and again? Snapshot, reconcile, place, commit, dispatch.
+
+A round is woken by the store, by a report of a node, by the time that the last plan named, and
+every `FULL_EVERY_S` in any case. It plans from whole state, so that a lost wake-up costs a delay
+and never a result. Planning runs in a worker thread: nodes' streams are answered meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections import ChainMap
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Final, cast
+
+from dray.clock import Clock
+from dray.errors import AmbiguousWrite, DrayError
+from dray.log import CanonicalLine, Logger, canonical_line
+from dray.model import Assignment, SlotKey, StoreRevision
+from dray.names import IdFactory
+from dray.views import RoundStatus
+from scheduler.api.events import EVENT_DRAFTS_MAX, EventDraft, appended, desired_events
+from scheduler.election.election import LeaderTerm
+from scheduler.loops.commit import Batch, batches_of, fences_of, operation_batches, verdict_batches
+from scheduler.loops.dispatch import Dispatch
+from scheduler.loops.fleet import Fleet
+from scheduler.loops.plan import RoundPlan, plan_round
+from scheduler.loops.steps import Step
+from scheduler.loops.tell import condition_events, leader_event, pending_of, round_events
+from scheduler.metrics import Metrics
+from scheduler.nodes.streams import NodeStreams
+from scheduler.reconcile import CreateTask, MoveTask, StopTask
+from scheduler.store.base import Committed, Conflict, Store, Txn
+from scheduler.store.keys import LEADER
+from scheduler.store.mirror import Mirror
+from scheduler.store.records import VolumePin
+from scheduler.store.snapshot import Snapshot, VolumeKey
+
+__all__ = ["DEBOUNCE_S", "FULL_EVERY_S", "Rounds"]
+
+DEBOUNCE_S: Final = 0.02  # what comes together is planned together
+FULL_EVERY_S: Final = 60.0
+CONFLICTS_MAX: Final = 5  # of one round; the next one starts from the same state
+CATCH_UP_S: Final = 2.0  # for the mirror to show what a conflict named
+FAILED_PAUSE_S: Final = 0.5  # after a round that the store did not carry out
+
+
+class _End(enum.Enum):
+    """How a commit ended."""
+
+    DONE = 1
+    CONFLICT = 2
+    DEPOSED = 3
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What came of committing a plan.
+
+    Attributes:
+        revisions: Mod revisions of keys: those that were written, then the snapshot's.
+        revision: The store's revision after it.
+        steps: What was carried out in this round.
+        pins: Volumes that were pinned.
+    """
+
+    revisions: ChainMap[str, StoreRevision]
+    revision: StoreRevision
+    steps: list[Step]
+    pins: dict[VolumeKey, VolumePin] = field(default_factory=dict)
+
+
+class Rounds:
+    """The rounds of one term."""
+
+    def __init__(
+        self,
+        term: LeaderTerm,
+        *,
+        store: Store,
+        mirror: Mirror,
+        streams: NodeStreams,
+        executor: ThreadPoolExecutor,
+        ids: IdFactory,
+        leader_name: str,
+        on_news: Callable[[RoundStatus | None], None],
+        metrics: Metrics,
+        clock: Clock,
+        log: Logger,
+    ) -> None:
+        """Describe the rounds; `run` makes them.
+
+        Args:
+            term: What is led.
+            store: Where commits go.
+            mirror: The store's content.
+            streams: What nodes report, and where assignments go.
+            executor: One thread for planning.
+            ids: Makes ids of tasks.
+            leader_name: The address of this scheduler, for people.
+            on_news: Told when reports have come, and of every round.
+            metrics: Counts.
+            clock: Its clocks.
+            log: Gets one line a round.
+        """
+        self._term = term
+        self._store = store
+        self._mirror = mirror
+        self._streams = streams
+        self._executor = executor
+        self._ids = ids
+        self._on_news = on_news
+        self._metrics = metrics
+        self._clock = clock
+        self._log = log
+        self._fleet = Fleet()
+        self._dispatch = Dispatch(streams, clock)
+        self._seen = StoreRevision(-1)
+        # A plan from before the election, or from before the last commit, would do things twice.
+        self._committed = StoreRevision(term.epoch.create_revision)
+        self._before: Snapshot | None = None
+        self._pending: dict[SlotKey, str] = {}
+        self._wake_at_unix_s: float | None = None
+        epoch = term.epoch
+        shown = f"{epoch.generation}/{epoch.create_revision}"
+        self._drafts: list[EventDraft] = [leader_event(leader_name, shown)]
+
+    async def run(self) -> None:
+        """Make rounds until cancelled."""
+        reason = "elected"
+        while True:
+            try:
+                if await self._round(reason) is _End.DEPOSED:
+                    self._log.warning("commit was fenced off", reason="another scheduler leads")
+                    await asyncio.Event().wait()  # the election ends the term
+            except DrayError as error:
+                if not (error.retryable or isinstance(error, AmbiguousWrite)):
+                    self._log.error("round failed", error=str(error), error_code=error.code.name)
+                await self._clock.sleep(FAILED_PAUSE_S)
+                reason = "last round failed"
+                continue
+            reason = await self._wait()
+            await self._clock.sleep(DEBOUNCE_S)
+
+    async def _wait(self) -> str:
+        """Return what woke the next round."""
+        pause_s = FULL_EVERY_S
+        if self._wake_at_unix_s is not None:
+            pause_s = min(pause_s, max(0.0, self._wake_at_unix_s - self._clock.unix_s()))
+        reasons = {
+            asyncio.create_task(self._mirror.wait_changed(self._seen)): "store",
+            asyncio.create_task(self._streams.wait_changed()): "reports",
+            asyncio.create_task(self._clock.sleep(pause_s)): "time",
+        }
+        try:
+            done, _ = await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in reasons:
+                task.cancel()
+            await asyncio.wait(reasons)
+        return "+".join(sorted(reasons[task] for task in done))
+
+    async def _round(self, reason: str) -> _End:
+        """Plan and commit until nothing is in the way; log one line."""
+        start_s = self._clock.monotonic_s()
+        conflicts = 0
+        done: list[Step] = []
+        self._on_news(None)
+        with canonical_line(self._log, "round", self._clock, reason=reason) as line:
+            while True:
+                await self._mirror.wait_revision(self._committed)
+                snapshot = self._mirror.snapshot
+                self._seen = snapshot.revision
+                await self._dispatch.catch_up(snapshot)
+                planned = await self._planned(snapshot)
+                revisions = ChainMap({}, cast("dict[str, StoreRevision]", snapshot.mod_revisions))
+                outcome = _Outcome(revisions, snapshot.revision, done)
+                end = await self._commit(planned, outcome)
+                if end is not _End.CONFLICT or conflicts == CONFLICTS_MAX:
+                    break
+                conflicts += 1
+                await self._catch_up(outcome.revision)
+            status = _status(planned, outcome, self._clock, start_s, conflicts, reason)
+            _describe(line, planned, status, outcome)
+        self._metrics.observe_round(status)
+        self._on_news(status)
+        return end
+
+    async def _planned(self, snapshot: Snapshot) -> RoundPlan:
+        """Return the plan, made in the worker thread."""
+        observed = self._streams.observations.observed()
+        now_unix_s = self._clock.unix_s()
+        loop = asyncio.get_running_loop()
+        planned = await loop.run_in_executor(
+            self._executor,
+            lambda: plan_round(
+                snapshot,
+                observed,
+                self._fleet,
+                epoch=self._term.epoch,
+                now_unix_s=now_unix_s,
+                ids=self._ids,
+            ),
+        )
+        self._wake_at_unix_s = planned.plan.wake_at_unix_s
+        return planned
+
+    async def _commit(self, planned: RoundPlan, outcome: _Outcome) -> _End:
+        """Write verdicts, then steps, then events; what is written is told to nodes at once."""
+        snapshot = planned.snapshot
+        for batch in verdict_batches(snapshot, planned.plan.verdicts):
+            if (end := await self._write(planned, batch, outcome)) is not _End.DONE:
+                return end
+        for batch in batches_of(snapshot, planned.steps, self._term.epoch):
+            if (end := await self._write(planned, batch, outcome)) is not _End.DONE:
+                return end
+        return await self._tell(planned, outcome)
+
+    async def _write(self, planned: RoundPlan, batch: Batch, outcome: _Outcome) -> _End:
+        """Commit one batch and note what it made."""
+        fences = fences_of(planned.snapshot, self._term.fence)
+        answer = await self._commit_txn(batch.txn(fences, outcome.revisions))
+        outcome.revision = answer.revision
+        if isinstance(answer, Conflict):
+            return self._why(answer)
+        for operation in batch.operations:
+            outcome.revisions[operation.key] = StoreRevision(0)  # gone, unless it was put
+        outcome.revisions.update(dict.fromkeys(batch.keys, answer.revision))
+        outcome.steps += batch.steps
+        for step in batch.steps:
+            outcome.pins.update({VolumeKey(p.project, p.volume): p for _, p in step.pins})
+        written = [replace(each, mod_revision=answer.revision) for each in batch.assignments]
+        await self._push(planned.snapshot, written, outcome)
+        return _End.DONE
+
+    async def _push(self, snapshot: Snapshot, written: list[Assignment], outcome: _Outcome) -> None:
+        if written:
+            await self._dispatch.committed(snapshot, written, outcome.pins)
+
+    async def _commit_txn(self, txn: Txn) -> Committed | Conflict:
+        """Commit; when the answer is lost, wait until the mirror shows what became of it."""
+        start_s = self._clock.monotonic_s()
+        try:
+            answer = await self._store.commit(txn)
+        except AmbiguousWrite:
+            reading = await self._store.get(LEADER)
+            await self._catch_up(reading.revision)
+            raise
+        self._metrics.observe_commit(self._clock.monotonic_s() - start_s)
+        if isinstance(answer, Committed):
+            self._committed = answer.revision
+        self._mirror.saw_revision(answer.revision)
+        return answer
+
+    def _why(self, conflict: Conflict) -> _End:
+        """Return whether a conflict means that this scheduler leads no longer."""
+        fence = self._term.fence
+        for item in conflict.current:
+            if item.key == fence.key and item.create_revision == fence.revision:
+                return _End.CONFLICT
+        return _End.DEPOSED
+
+    async def _catch_up(self, revision: StoreRevision) -> None:
+        """Wait until the mirror shows a revision, a bounded time."""
+        try:
+            async with asyncio.timeout(CATCH_UP_S):
+                await self._mirror.wait_revision(revision)
+        except TimeoutError:
+            self._log.warning("mirror is behind", revision=revision)
+
+    async def _tell(self, planned: RoundPlan, outcome: _Outcome) -> _End:
+        """Store events of what was asked, reported and done since the last round."""
+        snapshot = planned.snapshot
+        drafts = [*self._drafts]
+        if self._before is not None:
+            drafts += desired_events(self._before, snapshot)
+        drafts += condition_events(snapshot, self._streams.take_changes())
+        drafts += round_events(planned, outcome.steps)
+        pending, fresh = pending_of(planned, self._pending)
+        if _all_known(planned):
+            drafts += fresh
+            self._pending = pending
+        self._before = snapshot
+        self._drafts = drafts[-EVENT_DRAFTS_MAX:]
+        puts = appended(
+            snapshot.events,
+            self._drafts,
+            now_unix_s=self._clock.unix_s(),
+            events_max=snapshot.cluster.limits.events_max,
+        )
+        for batch in operation_batches(puts):
+            if (end := await self._write(planned, batch, outcome)) is not _End.DONE:
+                return end
+        self._drafts = []
+        return _End.DONE
+
+
+def _all_known(planned: RoundPlan) -> bool:
+    """Return whether every node was judged: before that, a lack of room is no news."""
+    nodes = planned.observed.nodes
+    return all(node_id in nodes and nodes[node_id].info for node_id in planned.snapshot.nodes)
+
+
+def _status(
+    planned: RoundPlan,
+    outcome: _Outcome,
+    clock: Clock,
+    start_s: float,
+    conflicts: int,
+    reason: str,
+) -> RoundStatus:
+    done = [type(step.action) for step in outcome.steps]
+    return RoundStatus(
+        clock.unix_s(),
+        clock.monotonic_s() - start_s,
+        created=done.count(CreateTask),
+        stopped=done.count(StopTask),
+        moved=done.count(MoveTask),
+        unplaced=planned.unplaced,
+        conflicts=conflicts,
+        reason=reason,
+    )
+
+
+def _describe(
+    line: CanonicalLine, planned: RoundPlan, status: RoundStatus, outcome: _Outcome
+) -> None:
+    line.add(
+        **planned.plan.fields(),
+        unplaced=status.unplaced,
+        conflicts=status.conflicts,
+        revision=outcome.revision,
+    )
