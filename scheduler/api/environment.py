@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from dray.clock import Clock
 from dray.errors import FailedPrecondition, InvalidRequest
@@ -21,6 +22,8 @@ __all__ = ["WARNINGS_MAX", "Answer", "Environment", "States", "check_header", "r
 
 WARNINGS_MAX: Final = 100
 _VERSION_PARTS_MAX: Final = 4
+_TASKS_AT_ONCE: Final = 10_000  # counting them takes 10 ms
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,15 @@ class States:
         snapshot = self._environment.source.snapshot
         self._index.update(snapshot)
         return State(snapshot, self._index, self._environment.leadership.memory())
+
+    async def beside(self, state: State, work: Callable[[State], T]) -> T:
+        """Return what `work` makes of a state; of a large one in a thread, on a copy of its index.
+
+        The event loop also answers nodes' pings: it must not wait for a count of a million tasks.
+        """
+        if state.index.tasks <= _TASKS_AT_ONCE:
+            return work(state)
+        return await asyncio.to_thread(work, self.kept(state))
 
     def kept(self, state: State) -> State:
         """Return a state that stays as it is, for the further pages of a list."""

@@ -33,6 +33,11 @@ class TaskIndex:
         self._by_service: dict[ServiceKey, dict[NodeId, list[TaskAssignment]]] = {}
         self._by_id: dict[TaskId, HeldTask] = {}
 
+    @property
+    def tasks(self) -> int:
+        """Number of tasks."""
+        return len(self._by_id)
+
     def update(self, snapshot: Snapshot) -> None:
         """Take in a snapshot."""
         for node_id in self._seen.keys() - snapshot.assignments.keys():
@@ -50,9 +55,10 @@ class TaskIndex:
                 self._by_id[task.task_id] = HeldTask(node_id, task)
 
     def copy(self) -> TaskIndex:
-        """Return an index that stays as this one is now; `task` is not answered by it."""
+        """Return an index that stays as this one is now, but for what `task` answers."""
         kept = TaskIndex()
         kept._by_service = {key: dict(tasks) for key, tasks in self._by_service.items()}
+        kept._by_id = self._by_id
         return kept
 
     def of_service(self, key: ServiceKey) -> list[HeldTask]:

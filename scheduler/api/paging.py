@@ -22,6 +22,7 @@ from scheduler.api.views import State
 
 __all__ = ["LISTS_MAX", "LIST_KEPT_S", "Page", "Pages"]
 
+PAGE_BYTES_MAX: Final = 3_145_728  # of large items; a message has 4 MiB
 LISTS_MAX: Final = 64  # lists of several pages at once; the oldest makes room
 LIST_KEPT_S: Final = 60.0
 _TOKEN: Final = re.compile(r"([a-z2-7]{26})\.([0-9]{1,18})\.([0-9]{1,18})")
@@ -49,7 +50,13 @@ class Pages:
         self._kept: dict[int, tuple[float, State]] = {}
         self._last = int(clock.unix_s() * 1000)  # no number of this id's last process comes again
 
-    def page(self, items_max: int, token: str, items_of: Callable[[State], Iterable[T]]) -> Page[T]:
+    def page(
+        self,
+        items_max: int,
+        token: str,
+        items_of: Callable[[State], Iterable[T]],
+        size_of: Callable[[State, T], int] | None = None,
+    ) -> Page[T]:
         """Return a page of a list.
 
         Args:
@@ -57,6 +64,8 @@ class Pages:
             token: Of the page before; empty: the first page.
             items_of: Gives the list, always in the same order. A sequence is cut, anything else
                 is run through up to the page's end.
+            size_of: Bytes that an item takes in the reply, where some are large: a page ends
+                before `PAGE_BYTES_MAX`, but has one item at least.
 
         Raises:
             InvalidRequest: The size or the token is malformed.
@@ -77,6 +86,7 @@ class Pages:
             if isinstance(items, Sequence)
             else tuple(islice(items, offset, end))
         )
+        size = _fitting(state, found[:size], size_of)
         if len(found) <= size:
             return Page(found, "", state)
         number = number or self._keep(self._states.kept(state))
@@ -113,3 +123,13 @@ class Pages:
         now_s = self._clock.monotonic_s()
         for number in [key for key, (ends_s, _) in self._kept.items() if ends_s <= now_s]:
             del self._kept[number]
+
+
+def _fitting(state: State, items: tuple[T, ...], size_of: Callable[[State, T], int] | None) -> int:
+    """Return how many of the items fit into one message."""
+    left = PAGE_BYTES_MAX
+    for count, item in enumerate(items):
+        left -= size_of(state, item) if size_of else 0
+        if left < 0:
+            return max(count, 1)
+    return max(len(items), 1)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from dray.addresses import HostPort, parse_host_port
 from dray.api.v1 import cluster_pb2
 from dray.compose.diff import diff_projects
-from dray.convert import WIRE_MINOR
+from dray.convert import WIRE_MINOR, to_bytes
 from dray.errors import InvalidRequest, NotFound
 from dray.model import (
     Event,
@@ -86,7 +86,7 @@ class Reads:
             schedulers=_schedulers(state, leader),
             etcd=tuple(map(_etcd_status, store.members[:STATUS_LISTED_MAX])),
             nodes=state.condition_counts(),
-            slots=state.slot_counts(),
+            slots=await self._states.beside(state, State.slot_counts),
             last_round=memory.last_round if memory else None,
             orphans=sum(map(len, memory.orphans.values())) if memory else 0,
         )
@@ -105,7 +105,9 @@ class Reads:
     async def list_projects(self, request: cluster_pb2.ListProjectsRequest) -> Answer:
         """Return projects by name."""
         page = self._page(request, lambda state: sorted(state.snapshot.projects))
-        projects = tuple(map(page.state.project, page.items))
+        projects = await self._states.beside(
+            page.state, lambda state: tuple(map(state.project, page.items))
+        )
         return Answer(
             ListProjectsResponse(projects=projects, next_page_token=page.next_token), page.state
         )
@@ -126,7 +128,10 @@ class Reads:
             services = state.snapshot.services
             return sorted(key for key in services if not project or key.project == project)
 
-        page = self._page(request, keys)
+        def size(state: State, key: ServiceKey) -> int:
+            return len(to_bytes(state.snapshot.services[key]))
+
+        page = self._page(request, keys, size)
         services = page.state.snapshot.services
         found = tuple(page.state.service(services[key]) for key in page.items)
         return Answer(
@@ -140,7 +145,7 @@ class Reads:
             newest = known_service(state, request.project, request.service)
             return revisions_of(state.snapshot, newest)
 
-        page = self._page(request, kept)
+        page = self._page(request, kept, lambda _, record: len(to_bytes(record)))
         return Answer(
             ListRevisionsResponse(revisions=page.items, next_page_token=page.next_token),
             page.state,
@@ -235,8 +240,13 @@ class Reads:
             ListEventsResponse(events=page.items, next_page_token=page.next_token), page.state
         )
 
-    def _page(self, request: Any, items_of: Callable[[State], Iterable[Any]]) -> Page[Any]:
-        return self._pages.page(request.page.items_max, request.page.page_token, items_of)
+    def _page(
+        self,
+        request: Any,
+        items_of: Callable[[State], Iterable[Any]],
+        size_of: Callable[[State, Any], int] | None = None,
+    ) -> Page[Any]:
+        return self._pages.page(request.page.items_max, request.page.page_token, items_of, size_of)
 
 
 def _leader_status(leader: LeaderInfo | None) -> LeaderStatus | None:

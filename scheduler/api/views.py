@@ -127,6 +127,21 @@ class State:
         found.sort(key=lambda task: task.slot.slot)
         return found
 
+    def slot_states(self, keys: Iterable[ServiceKey]) -> Counter[SlotState]:
+        """Return how many slots of some services are in each state, as `tasks_of` has them."""
+        counts: Counter[SlotState] = Counter()
+        for key in keys:
+            live = set()
+            for held in self.index.of_service(key):
+                if not held.task.stop:
+                    live.add(held.task.slot.slot)
+                if not self._is_over(held):
+                    counts[self._slot_state(held, self._report(held))[0]] += 1
+            vacant = (number for number in self._wanted(key) if number not in live)
+            for number in vacant:
+                counts[self._vacant(SlotKey(key.project, key.service, number)).state] += 1
+        return counts
+
     def _wanted(self, key: ServiceKey) -> Iterable[int]:
         """Return the slots that should be; those of global services are what their tasks have."""
         record = self.snapshot.services.get(key)
@@ -255,7 +270,7 @@ class State:
         """Return one project at a glance; it must exist."""
         record = self.snapshot.projects[name]
         keys = self.keys_of(name)
-        states = Counter(task.state for key in keys for task in self.tasks_of(key))
+        states = self.slot_states(keys)
         services = sum(key in self.snapshot.services for key in keys)
         return Project(
             name,
@@ -274,7 +289,7 @@ class State:
 
     def slot_counts(self) -> tuple[SlotStateCount, ...]:
         """Return the number of slots of the cluster in each state that occurs."""
-        return _counts(task.state for key in self.keys_of() for task in self.tasks_of(key))
+        return _counted(self.slot_states(self.keys_of()))
 
     # --- nodes ---
 

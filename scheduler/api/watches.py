@@ -71,11 +71,11 @@ class Watches:
         """Yield replies from this scheduler's own state until who leads has changed."""
         state = self._states.current()
         sent = dict(_objects(state, kinds, request))
-        is_resumed = request.HasField("after_revision")
+        is_reset = _is_reset(state, request)
         for reply in self._replies(state, [_change(each) for each in sent.values()]):
-            yield replace(reply, is_reset=is_resumed)
-            is_resumed = False
-        yield WatchResponse(self._header(state), is_reset=is_resumed, is_complete=True)
+            yield replace(reply, is_reset=is_reset)
+            is_reset = False
+        yield WatchResponse(self._header(state), is_reset=is_reset, is_complete=True)
         was_observed = state.memory is not None
         while True:
             await self._changed(state, with_usage=request.with_usage)
@@ -122,6 +122,20 @@ class Watches:
             for wait in waits:
                 wait.cancel()
             await asyncio.wait(waits)
+
+
+def _is_reset(state: State, request: Any) -> bool:
+    """Return whether a client that resumes must forget what it knows.
+
+    It need not when nothing was written since. What was deleted in between is not kept.
+    """
+    if not request.HasField("after_revision"):
+        return False
+    snapshot = state.snapshot
+    return (request.generation, request.after_revision) != (
+        snapshot.cluster.generation,
+        snapshot.revision,
+    )
 
 
 def _kinds(request: Any) -> frozenset[WatchKind]:

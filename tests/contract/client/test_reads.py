@@ -38,7 +38,7 @@ from scheduler.store import keys
 from scheduler.store.base import Put
 from scheduler.store.codec import encode
 from scheduler.store.records import JobVerdict
-from tests.builders import a_service, a_slot, a_task, an_id, node_id, task_id
+from tests.builders import a_container, a_service, a_slot, a_task, an_id, node_id, task_id
 from tests.contract.client.rig import (
     Cluster,
     cluster,
@@ -216,6 +216,17 @@ async def test_lists_come_in_pages_of_one_revision() -> None:
         assert [task.slot.slot for task in reply.tasks] == list(range(1, 2_501))
         with pytest.raises(InvalidRequest, match=r"page\.items_max"):
             await client.list_events(items_max=1_001)
+
+
+async def test_pages_of_large_services_fit_into_a_message() -> None:
+    """A list whose items are large comes in smaller pages, and whole."""
+    async with cluster() as made, made.client() as client:
+        huge = replace(a_container(), command=tuple("x" * 50_000 for _ in range(4)))
+        for number in range(0, 28, 2):
+            services = [a_service(f"s{number + more}", container=huge) for more in range(2)]
+            await client.apply_project(project_of(*services))
+        reply = await client.list_services("shop")
+        assert len({each.record.spec.name for each in reply.services}) == 28
 
 
 async def test_nodes_are_labelled_drained_and_removed() -> None:
