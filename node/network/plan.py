@@ -39,7 +39,8 @@ DOCKER_NETWORK: Final = "dray"
 TUNNEL_ID: Final = 7_777
 ENCAPSULATION_BYTES: Final = 36  # IPv4 20, UDP 8, VXLAN GPE 8
 MTU_MIN: Final = 1_280  # below it nothing is sure to work any more
-_GUARD_METRIC: Final = 9_999  # of the route that catches what no node's route does
+_REFUSED_METRIC: Final = 9_998  # of the route for addresses that no node's route is for
+_GUARD_METRIC: Final = 9_999  # of the one that catches them while there is no bridge
 
 SYSCTLS: Final = {
     "net.ipv4.ip_forward": "1",
@@ -280,13 +281,18 @@ def _routes(config: NetworkConfig, observed: Observed, *, has_bridge: bool) -> I
         )
     if not has_bridge:
         return
-    vips = Route(config.vip_range_cidr, BRIDGE, source=gateway)
-    if found.get((vips.destination, 0)) != vips:
-        yield Step(
-            StepKind.IP,
-            f"route replace {vips.destination} dev {BRIDGE} src {gateway}",
-            "the route to the services' own addresses is missing",
-        )
+    for destination, metric, problem in (
+        (config.vip_range_cidr, 0, "the route to the services' own addresses is missing"),
+        # The filter refuses them there with a reset; the kernel alone would say little, and late.
+        (config.range_cidr, _REFUSED_METRIC, "addresses that no node has are not refused"),
+    ):
+        route = Route(destination, BRIDGE, source=gateway, metric=metric)
+        if found.get((destination, metric)) != route:
+            yield Step(
+                StepKind.IP,
+                f"route replace {destination} dev {BRIDGE} src {gateway} metric {metric}",
+                problem,
+            )
     yield from _peer_routes(config, observed, gateway)
 
 

@@ -138,7 +138,8 @@ def _filter(layout: Layout) -> list[str]:
         "chain inbound {",
         "ct state established,related accept",
         f'iifname "{BRIDGE}" ip saddr . ether saddr != @sources drop',
-        f"ip daddr {layout.vip_range_cidr} goto deny",  # a service without endpoints
+        # A service without endpoints, or an address that no node has (`plan.py` routes it here).
+        f"ip daddr != {layout.subnet} goto deny",
         # Published ports are open to everybody, also to containers of other networks.
         f"ct status dnat ct original ip daddr != {layout.vip_range_cidr} accept",
         f'iifname "{TUNNEL}" ip saddr @gateways accept',  # a peer itself, and what came through it

@@ -200,6 +200,7 @@ class Tables:
         ]
         picks = [_parsed_pick(target) for target in sorted(targets - self._groups.keys())]
         places = {(family, place) for family, count, _ in picks for place in range(count)}
+        places |= {place for name in names if (place := _parsed_place(name)) is not None}
         made += [
             (f"{family}_{place}", place_structure(family, place))
             for family, place in sorted(places)
@@ -217,6 +218,12 @@ def _parsed_pick(name: str) -> tuple[str, int, bool]:
     family, kind, count = name.split("_")
     assert family in FAMILIES, name
     return family, int(count), kind == "stick"
+
+
+def _parsed_place(name: str) -> tuple[str, int] | None:
+    """Return what `place_name` was made of; None for other sets."""
+    family, _, place = name.partition("_")
+    return (family, int(place)) if family in FAMILIES else None
 
 
 def _written(key: str, value: str) -> str:

@@ -1,0 +1,81 @@
+"""Is what the tools print understood?"""
+
+from __future__ import annotations
+
+import pytest
+
+from dray.errors import PeerMisbehaved
+from node.network.observed import Link, Route, parse_links, parse_routes, table_chains
+
+ROUTES = """[
+{"dst":"default","gateway":"10.77.0.1","dev":"eth0","flags":[]},
+{"type":"unreachable","dst":"10.192.0.0/11","metric":9999,"flags":[]},
+{"dst":"10.192.2.0/23","encap":"ip","id":7777,"src":"0.0.0.0","dst":"10.77.0.12","ttl":0,"tos":0,
+ "dev":"dray-vx","scope":"link","prefsrc":"10.192.0.1","flags":[]},
+{"dst":"10.224.0.0/16","dev":"dray0","scope":"link","prefsrc":"10.192.0.1","flags":["linkdown"]}]
+"""
+LINKS = """[
+{"ifname":"eth0","flags":["UP","LOWER_UP"],"mtu":1400,"link_type":"ether",
+ "addr_info":[{"family":"inet","local":"10.77.0.11","prefixlen":24},
+              {"family":"inet6","local":"fe80::1","prefixlen":64}]},
+{"ifname":"dray-vx","flags":["BROADCAST"],"mtu":1364,
+ "linkinfo":{"info_kind":"vxlan","info_data":{"external":true,"gpe":true,"port":4790}}}]
+"""
+LISTING = """table ip dray {
+\tset peers {
+\t\ttype ipv4_addr
+\t}
+
+\tchain deny {
+\t\tmeta l4proto tcp reject with tcp reset
+\t\treject
+\t}
+
+\tchain empty {
+\t}
+}
+"""
+
+
+def test_routes() -> None:
+    """A route into the tunnel has two "dst": the second one is the tunnel's end."""
+    assert parse_routes(ROUTES) == (
+        Route("default", "eth0", gateway="10.77.0.1"),
+        Route("10.192.0.0/11", kind="unreachable", metric=9999),
+        Route(
+            "10.192.2.0/23",
+            "dray-vx",
+            source="10.192.0.1",
+            tunnel_peer="10.77.0.12",
+            tunnel_id=7777,
+        ),
+        Route("10.224.0.0/16", "dray0", source="10.192.0.1"),
+    )
+
+
+def test_links() -> None:
+    """Addresses, size, whether it is up, and what its kind says of itself."""
+    found = parse_links(LINKS)
+    assert found["eth0"] == Link("eth0", "", 1400, True, ("10.77.0.11/24",))
+    assert found["dray-vx"] == Link(
+        "dray-vx", "vxlan", 1364, False, (), {"external": "true", "gpe": "true", "port": "4790"}
+    )
+
+
+def test_nothing_was_printed() -> None:
+    """Tools print nothing at all when there is nothing."""
+    assert parse_routes("") == ()
+    assert parse_links("") == {}
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "Error: x"])
+def test_something_else_was_printed(text: str) -> None:
+    """A tool that does not print what it should is told of."""
+    with pytest.raises(PeerMisbehaved, match="ip route printed no"):
+        parse_routes(text)
+
+
+def test_chains() -> None:
+    """Every chain of a listing with its rules, nothing of sets."""
+    rules = "\t\tmeta l4proto tcp reject with tcp reset\n\t\treject\n"
+    assert table_chains(LISTING) == {"deny": rules, "empty": ""}

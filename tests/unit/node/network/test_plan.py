@@ -1,0 +1,226 @@
+"""Is everything that is wrong with a machine's network repaired, and nothing else touched?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from node.network.observed import DockerNetwork, Link, Observed, Route
+from node.network.plan import SYSCTLS, Plan, StepKind, plan
+from node.ports import NetworkConfig, NetworkPeer
+from tests.unit.node.network.builders import LAYOUT, node_id
+
+CONFIG = NetworkConfig(
+    node_id(1),
+    "192.0.2.1",
+    LAYOUT.subnet,
+    LAYOUT.range_cidr,
+    LAYOUT.vip_range_cidr,
+    peers=(
+        NetworkPeer(node_id(1), "192.0.2.1", LAYOUT.subnet),
+        NetworkPeer(node_id(2), "192.0.2.2", "10.192.4.0/23"),
+        NetworkPeer(node_id(3), "192.0.2.3", "10.192.6.0/23"),
+    ),
+)
+TUNNEL = {"external": "true", "gpe": "true", "port": "4790"}
+LINKS = {
+    "eth0": Link("eth0", addresses=("192.0.2.1/24",)),
+    "dray0": Link("dray0", "bridge", 1464, True, ("10.192.2.1/23",), {"nf_call_iptables": "1"}),
+    "dray-vx": Link("dray-vx", "vxlan", 1464, True, (), TUNNEL),
+}
+GATEWAY = "10.192.2.1"
+PEER_TWO = Route(
+    "10.192.4.0/23", "dray-vx", source=GATEWAY, tunnel_peer="192.0.2.2", tunnel_id=7777
+)
+ROUTES = (
+    Route("default", "eth0", gateway="192.0.2.254"),
+    Route("192.0.2.0/24", "eth0", source="192.0.2.1"),
+    Route("10.192.2.0/23", "dray0", source=GATEWAY),
+    Route("10.224.0.0/16", "dray0", source=GATEWAY),
+    Route("10.192.0.0/11", "dray0", source=GATEWAY, metric=9998),
+    Route("10.192.0.0/11", kind="unreachable", metric=9999),
+    PEER_TWO,
+    replace(PEER_TWO, destination="10.192.6.0/23", tunnel_peer="192.0.2.3"),
+)
+RULES = tuple(
+    f"-A DOCKER-USER {match} -j ACCEPT" for match in ("-o dray0", "-i dray-vx", "-o dray-vx")
+)
+DOCKER = DockerNetwork(LAYOUT.subnet, GATEWAY, "dray0", 1464, masquerades=False)
+RIGHT = Observed(
+    LINKS,
+    ROUTES,
+    {**SYSCTLS, "net.bridge.bridge-nf-call-iptables": "0"},
+    forward_rules=(*RULES, "-A DOCKER-USER -j RETURN"),
+    docker_network=DOCKER,
+)
+
+
+def without_link(name: str) -> Observed:
+    """Return the right state without an interface and its routes."""
+    links = {other: link for other, link in LINKS.items() if other != name}
+    routes = tuple(route for route in ROUTES if route.device != name)
+    return replace(RIGHT, links=links, routes=routes)
+
+
+def with_link(name: str, **changes: object) -> Observed:
+    """Return the right state with one interface changed."""
+    changed = replace(LINKS[name], **changes)  # type: ignore[arg-type] # a test's shorthand
+    return replace(RIGHT, links={**LINKS, name: changed})
+
+
+def with_routes(change: Callable[[Route], Route | None]) -> Observed:
+    """Return the right state with its routes changed; None leaves one out."""
+    changed = (change(route) for route in ROUTES)
+    return replace(RIGHT, routes=tuple(route for route in changed if route is not None))
+
+
+def commands(found: Plan) -> list[str]:
+    """Return the commands of a plan."""
+    return [step.command for step in found.steps]
+
+
+def test_nothing_is_done_to_what_is_right() -> None:
+    """A machine whose network is in order is left alone."""
+    assert plan(CONFIG, RIGHT) == Plan()
+
+
+PEER_COMMAND = (
+    "route replace 10.192.4.0/23 encap ip id 7777 dst 192.0.2.2 dev dray-vx src 10.192.2.1"
+)
+CASES: dict[str, tuple[Observed, list[str]]] = {
+    "bridge-down": (with_link("dray0", is_up=False), ["link set dray0 up"]),
+    "bridge-address": (
+        with_link("dray0", addresses=()), ["address replace 10.192.2.1/23 dev dray0"],
+    ),
+    "bridge-unfiltered": (
+        with_link("dray0", details={}), ["link set dray0 type bridge nf_call_iptables 1"],
+    ),
+    "tunnel-size": (with_link("dray-vx", mtu=1500), ["link set dray-vx mtu 1464 up"]),
+    "vip-route": (
+        with_routes(lambda route: None if route.destination == "10.224.0.0/16" else route),
+        ["route replace 10.224.0.0/16 dev dray0 src 10.192.2.1 metric 0"],
+    ),
+    "guard-routes": (
+        with_routes(lambda route: None if route.destination == "10.192.0.0/11" else route),
+        [
+            "route replace unreachable 10.192.0.0/11 metric 9999",
+            "route replace 10.192.0.0/11 dev dray0 src 10.192.2.1 metric 9998",
+        ],
+    ),
+    "peer-route": (with_routes(lambda route: None if route == PEER_TWO else route), [PEER_COMMAND]),
+    "peer-moved": (
+        with_routes(
+            lambda route: replace(route, tunnel_peer="192.0.2.9") if route == PEER_TWO else route
+        ),
+        [PEER_COMMAND],
+    ),
+    "peer-gone": (
+        replace(RIGHT, routes=(*ROUTES, replace(PEER_TWO, destination="10.192.8.0/23"))),
+        ["route delete 10.192.8.0/23 dev dray-vx"],
+    ),
+    "forwarding-off": (
+        replace(RIGHT, sysctls={**RIGHT.sysctls, "net.ipv4.ip_forward": "0"}),
+        ["net.ipv4.ip_forward=1"],
+    ),
+    "rules-behind-return": (
+        replace(RIGHT, forward_rules=("-A DOCKER-USER -j RETURN", *RULES)),
+        ["-o dray0 -j ACCEPT", "-i dray-vx -j ACCEPT", "-o dray-vx -j ACCEPT"],
+    ),
+    "no-docker-rules": (
+        replace(RIGHT, forward_chain="FORWARD", forward_rules=()),
+        [
+            "-o dray0 -j ACCEPT", "-i dray-vx -j ACCEPT", "-o dray-vx -j ACCEPT",
+            "-i dray0 -j ACCEPT",
+        ],
+    ),
+    "table": (replace(RIGHT, is_table_whole=False), [""]),
+    "no-module": (replace(RIGHT, sysctls=SYSCTLS), ["br_netfilter"]),
+    "bridge-gone": (without_link("dray0"), ["link add dray0 type bridge"]),
+    "no-docker-network": (replace(without_link("dray0"), docker_network=None), ["1464"]),
+    "other-options": (
+        replace(RIGHT, docker_network=replace(DOCKER, masquerades=True)), ["dray", "1464"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_fault_is_one_repair(case: str) -> None:
+    """Each thing that is wrong is put right by its own steps, which say what is wrong."""
+    observed, expected = CASES[case]
+    found = plan(CONFIG, observed)
+    assert commands(found) == expected
+    assert all(step.problem for step in found.steps)
+    assert not found.blocked
+
+
+def test_a_lost_tunnel_is_made_again_with_all_its_routes() -> None:
+    """Routes that the kernel dropped with the interface are written again in the same pass."""
+    found = commands(plan(CONFIG, without_link("dray-vx")))
+    assert found[:2] == [
+        "link add dray-vx type vxlan external gpe dstport 4790 nolearning",
+        "link set dray-vx mtu 1464 up",
+    ]
+    assert len([each for each in found if each.startswith("route replace 10.192.")]) == 2
+    other = with_link("dray-vx", details={**TUNNEL, "port": "4789"})
+    assert commands(plan(CONFIG, other))[0] == "link delete dray-vx"
+
+
+def test_a_machine_after_its_start() -> None:
+    """The engine's network first; everything else is planned once the bridge is there."""
+    bare = Observed({"eth0": LINKS["eth0"]}, ROUTES[:2], {}, is_table_whole=False)
+    assert [step.kind for step in plan(CONFIG, bare).steps] == [
+        StepKind.MODULE, StepKind.DOCKER_NETWORK,
+    ]  # fmt: skip
+
+
+def test_without_an_engine_the_rest_is_repaired() -> None:
+    """While Docker is away its network waits; tunnel, filter and settings do not."""
+    away = replace(without_link("dray0"), is_engine_there=False, docker_network=None)
+    found = plan(CONFIG, replace(away, is_table_whole=False))
+    assert found.waiting
+    assert StepKind.TABLE in {step.kind for step in found.steps}
+    running = replace(RIGHT, is_engine_there=False, docker_network=None)
+    assert plan(CONFIG, running) == Plan()
+
+
+def test_the_packet_size_follows_the_machines_interface() -> None:
+    """A machine behind a smaller interface has a smaller tunnel; one in use keeps its network."""
+    small = {**LINKS, "eth0": replace(LINKS["eth0"], mtu=1400)}
+    found = plan(CONFIG, replace(RIGHT, links=small))
+    assert commands(found) == ["dray", "1364"]
+    used = replace(DOCKER, containers=("web",))
+    found = plan(CONFIG, replace(RIGHT, links=small, docker_network=used))
+    assert commands(found) == ["link set dray-vx mtu 1364 up"]
+
+
+@pytest.mark.parametrize(
+    ("config", "observed", "said"),
+    [
+        (replace(CONFIG, address="2001:db8::1"), RIGHT, "is IPv6"),
+        (replace(CONFIG, address="192.0.2.77"), RIGHT, "no interface of this machine has"),
+        (
+            CONFIG,
+            replace(RIGHT, routes=(*ROUTES, Route("10.200.0.0/16", "tun0"))),
+            "10.200.0.0/16 (interface tun0) collides",
+        ),
+        (
+            CONFIG,
+            replace(
+                RIGHT,
+                docker_network=replace(DOCKER, subnet="10.192.9.0/24", containers=("a", "b")),
+            ),
+            "containers are attached to it (a, b): remove them",
+        ),
+        (CONFIG, with_link("dray0", kind="dummy"), "is a dummy of somebody else's"),
+    ],
+    ids=["ipv6", "address", "route", "subnet-in-use", "name-taken"],
+)
+def test_what_a_person_has_to_do_first(
+    config: NetworkConfig, observed: Observed, said: str
+) -> None:
+    """What dray cannot or must not put right is said, and nothing is touched."""
+    found = plan(config, observed)
+    assert found.steps == ()
+    assert said in "; ".join(found.blocked)
