@@ -145,8 +145,7 @@ class _Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, or hand everything on."""
         if self.takes_rest:
-            namespace.settings = list(args)
-            return namespace, []
+            return argparse.Namespace(settings=list(args)), []
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
