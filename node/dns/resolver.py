@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import struct
 from collections.abc import MutableSequence
@@ -45,6 +46,7 @@ __all__ = [
 
 TTL_S: Final = 1  # seconds that any answer of the zone may be kept
 VARIANTS_MAX: Final = 64  # orders of one answer that are kept ready
+PACKED_MAX: Final = 65_536  # addresses: those of all endpoints of a cluster of the stated size
 _COSTLY_VARIANTS_MAX: Final = 8  # of answers whose records differ in length or do not all fit
 _REFUSED_TYPES: Final = frozenset({RType.ANY, RType.AXFR, RType.IXFR})
 _SRV_PRIORITY: Final = 0
@@ -215,7 +217,9 @@ def _special(query: Query, size_bytes_max: int) -> Answer:
     )
 
 
+@functools.lru_cache(PACKED_MAX)
 def _packed(address: str) -> bytes:
+    """Return an address on the wire. Parsing it is half of the work of an answer that is made."""
     return ipaddress.ip_address(address).packed
 
 

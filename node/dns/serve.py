@@ -107,17 +107,26 @@ class _Sockets:
 class DnsServer:
     """Answers queries while `run` runs. Everything is called on that loop."""
 
-    def __init__(self, config: ServerConfig, *, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        id_rng: random.Random,
+    ) -> None:
         """Make a server that knows nothing yet.
 
         Args:
             config: Where to listen, and for whom.
             clock: Measures the time.
-            rng: Draws the order of addresses, and ids that others must not guess.
+            rng: Draws the order of addresses.
+            id_rng: Draws ids, from a source that others cannot guess.
         """
         self._config = config
         self._clock = clock
         self.rng = rng
+        self._id_rng = id_rng
         self.zone = Zone(config.zone)
         self.counts = ServerCounts()
         self.forwarder: Forwarder | None = None
@@ -174,7 +183,7 @@ class DnsServer:
         try:
             self._bind()
             async with asyncio.TaskGroup() as group:
-                self.forwarder = Forwarder(group, self._clock, self.rng)
+                self.forwarder = Forwarder(group, self._clock, self._id_rng)
                 for bound in self._sockets.udp:
                     loop.add_reader(bound, self._drain, bound)
                 for listener in self._sockets.tcp:

@@ -20,6 +20,7 @@ from dray.errors import Unavailable
 from dray.model import EndpointPort
 from node.dns.forward import CLIENT_WAITS_MAX
 from node.dns.serve import DnsServer, ServerConfig
+from node.dns.sockets import udp_sockets
 from node.dns.zone import NODE_ASKER, ZoneConfig
 from tests.dns_upstream import Manner, Upstream, an_upstream
 from tests.dns_world import (
@@ -85,7 +86,7 @@ async def a_server(*upstreams: Upstream | HostPort) -> AsyncIterator[Rig]:
     config = ServerConfig(
         ZoneConfig(node_id(HOME), RANGES), (HostPort(HOST, 0),), ("127.0.83.0/24",)
     )
-    server = DnsServer(config, clock=SystemClock(), rng=random.Random(7))
+    server = DnsServer(config, clock=SystemClock(), rng=random.Random(7), id_rng=random.Random(2))
     server.set_clients({SHOP_CLIENT: an_asker("shop"), BLOG_CLIENT: an_asker("blog")})
     server.update(world.view())
     ready = asyncio.Event()
@@ -307,6 +308,29 @@ async def test_waits_are_shared_and_bounded() -> None:
         assert codes.count(dns.rcode.SERVFAIL) == 10
 
 
+@pytest.mark.parametrize("host", ["127.0.83.1", "::1"])
+def test_clients_have_their_sockets(host: str) -> None:
+    """All that one client sends arrives at one socket, whatever its port; clients are spread."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    clients = [host] if ":" in host else [f"127.0.83.{number}" for number in range(20, 60)]
+    sockets = udp_sockets(HostPort(host, 0))
+    where = sockets[0].getsockname()
+    for client in clients * 4:
+        with socket.socket(family, socket.SOCK_DGRAM) as out:
+            out.bind((client, 0))
+            out.sendto(b"x", where)
+    senders: list[set[str]] = []
+    for bound in sockets:
+        with bound:
+            found: set[str] = set()
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    found.add(bound.recvfrom(10)[1][0])
+            senders.append(found)
+    assert sum(map(len, senders)) == len(set.union(*senders)) == len(clients)
+    assert len(clients) == 1 or sum(map(bool, senders)) >= 8
+
+
 async def test_a_flood_from_one_client() -> None:
     """While one client floods the server, another one's every query is answered soon."""
     async with a_server() as rig:
@@ -406,6 +430,7 @@ async def test_a_taken_address() -> None:
                 ServerConfig(config.zone, (taken,)),
                 clock=SystemClock(),
                 rng=random.Random(1),
+                id_rng=random.Random(2),
             )
             with pytest.raises(Unavailable, match=rf"{taken}.*ss -lnp"):
                 await second.run()

@@ -10,12 +10,21 @@ import dns.flags
 import dns.message
 import dns.name
 import dns.rdatatype
+import dns.rrset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dray.model import Endpoint, Health, MemberState, ServiceKey
 from node.dns.cache import AnswerCache
 from node.dns.resolver import Answer, Forward, resolve
+from node.dns.upstream import (
+    Question,
+    Rejected,
+    accept,
+    answer_with,
+    question_bytes,
+    question_of,
+)
 from node.dns.wire import (
     UDP_BYTES_MIN,
     Malformed,
@@ -97,6 +106,48 @@ def test_any_bytes_have_ttls_or_not(data: bytes) -> None:
     """Where the TTLs are is found without reading beyond the end, whatever the bytes."""
     found = ttl_offsets(data)
     assert found is None or all(12 <= at <= len(data) - 4 for at in found)
+
+
+@st.composite
+def responses(draw: st.DrawFn) -> tuple[Question, bytes]:
+    """Give a question and something like an answer to it, perhaps with bytes changed."""
+    name = draw(NAMES)
+    rtype = draw(st.sampled_from(["A", "TXT", "MX"]))
+    query = dns.message.make_query(name, rtype, id=7)
+    message = dns.message.make_response(query, recursion_available=True)
+    datas = {"A": "192.0.2.1", "TXT": '"text"', "MX": "10 mail.example."}
+    for _ in range(draw(st.integers(0, 3))):
+        kind = draw(st.sampled_from(sorted(datas)))
+        owner = draw(st.sampled_from([name, dns.name.from_text("x.example.")]))
+        section = draw(st.sampled_from([message.answer, message.authority, message.additional]))
+        section.append(dns.rrset.from_text(owner, draw(st.integers(0, 9)), "IN", kind, datas[kind]))
+    data = bytearray(message.to_wire())
+    for _ in range(draw(st.integers(0, 4))):
+        data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
+    parsed = parse_query(query.to_wire())
+    assert isinstance(parsed, Query)
+    return question_of(parsed), bytes(data)
+
+
+@given(responses(), st.none() | st.integers(0, 65_535))
+def test_any_answer_of_an_upstream_is_taken_or_not(
+    given: tuple[Question, bytes], payload: int | None
+) -> None:
+    """Whatever an upstream sends, it is passed over or told on as a message that fits the query."""
+    question, data = given
+    kept = accept(question, 7, data, "192.0.2.53")
+    if isinstance(kept, Rejected):
+        return
+    wanted = dns.message.from_wire(question_bytes(question, 4711))
+    if payload is not None:
+        wanted.use_edns(0, 0, payload)
+    query = parse_query(wanted.to_wire())
+    assert isinstance(query, Query)
+    told = answer_with(kept, query, 5, limit_bytes(query))
+    assert len(told) <= limit_bytes(query)
+    message = dns.message.from_wire(told)
+    assert wanted.is_response(message)
+    assert all(rrset.ttl <= 5 for rrset in (*message.answer, *message.authority))
 
 
 @st.composite

@@ -30,6 +30,7 @@ def a_server() -> DnsServer:
         ),
         clock=ManualClock(),
         rng=random.Random(1),
+        id_rng=random.Random(2),
     )
     server.update(world.view())
     return server
