@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 
 from dray.addresses import parse_host_port
 from dray.errors import InvalidRequest, NotLeader
-from dray.model import Epoch, NodeCondition
+from dray.model import Epoch, NodeCondition, SlotKey
 from dray.names import NodeId, SchedulerId, TaskId
 from dray.views import RoundStatus
 from scheduler.api.ports import LeaderInfo, LeaderMemory
@@ -32,6 +33,7 @@ class SchedulerLeadership:
         self._streams: NodeStreams | None = None
         self._memory: LeaderMemory | None = None
         self._last_round: RoundStatus | None = None
+        self._pending: Mapping[SlotKey, str] = {}
         self._changed = asyncio.Event()
 
     def leader(self) -> LeaderInfo | None:
@@ -62,6 +64,7 @@ class SchedulerLeadership:
         """Lead from now on."""
         self._streams = streams
         self._last_round = None
+        self._pending = {}
         self.refresh()
 
     def end(self) -> None:
@@ -69,11 +72,21 @@ class SchedulerLeadership:
         self._streams = None
         self._become(None)
 
-    def refresh(self, last_round: RoundStatus | None = None) -> None:
-        """Take in what was reported, and the last round if there was one."""
+    def refresh(
+        self,
+        last_round: RoundStatus | None = None,
+        pending: Mapping[SlotKey, str] | None = None,
+    ) -> None:
+        """Take in what was reported, and the last round if there was one.
+
+        Args:
+            last_round: The round; None: the one that is known.
+            pending: Why slots had no node in it; None: what is known.
+        """
         if self._streams is None:
             return
         self._last_round = last_round or self._last_round
+        self._pending = self._pending if pending is None else pending
         observations = self._streams.observations
         self._become(
             LeaderMemory(
@@ -81,6 +94,7 @@ class SchedulerLeadership:
                 usage=observations.usage(),
                 evidence=observations.evidence(),
                 orphans=observations.orphans(),
+                pending_reasons=self._pending,
                 last_round=self._last_round,
             )
         )

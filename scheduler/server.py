@@ -232,11 +232,14 @@ class Server:
         parts.leadership.begin(streams)
         self._metrics.set_leading(True)
 
+        current: Rounds | None = None
+
         def on_news(status: RoundStatus | None) -> None:
-            parts.leadership.refresh(status)
+            parts.leadership.refresh(status, current.pending if current else None)
 
         def rounds() -> Rounds:
-            return Rounds(
+            nonlocal current
+            current = Rounds(
                 term,
                 store=parts.store,
                 mirror=parts.mirror,
@@ -249,6 +252,7 @@ class Server:
                 clock=self._clock,
                 log=self._log,
             )
+            return current
 
         supervisor = Supervisor(clock=self._clock, rng=self._rng, log=self._log)
         supervisor.add("nodes", lambda: parts.nodes.run(streams))

@@ -47,6 +47,16 @@ __all__ = ["State", "is_current"]
 
 PROBLEMS_MAX: Final = 10
 _LIVE_STREAM: Final = frozenset({NodeCondition.READY, NodeCondition.ISOLATED})
+# Why a node is held to be so, as the leader judges it.
+_CONDITION_TEXTS: Final[Mapping[NodeCondition, str]] = {
+    NodeCondition.READY: "",
+    NodeCondition.ISOLATED: "its stream is up, and no peer reaches it",
+    NodeCondition.UNREACHABLE: "its stream is lost, and some peer still hears it",
+    NodeCondition.STALLED: "its kernel accepts connections, and nothing in user space answers",
+    NodeCondition.AGENT_DOWN: "its daemon is gone: its kernel refuses connections",
+    NodeCondition.DOWN: "its stream is lost, and no peer hears it",
+    NodeCondition.UNKNOWN: "it has not connected to this leader",
+}
 _JOBS: Final = frozenset({ServiceModeKind.REPLICATED_JOB, ServiceModeKind.GLOBAL_JOB})
 _COUNTED: Final = frozenset({ServiceModeKind.REPLICATED, ServiceModeKind.REPLICATED_JOB})
 
@@ -299,7 +309,7 @@ class State:
         observation = self._observation(node_id)
         assignment = self.snapshot.assignments.get(node_id)
         reasons: Mapping[NodeId, str] = self.memory.condition_reasons if self.memory else {}
-        default = "" if observation else "it has not connected to the leader"
+        default = _CONDITION_TEXTS[observation.condition if observation else NodeCondition.UNKNOWN]
         unknown = default if self.memory else "there is no leader that hears it"
         return Node(
             record,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections import ChainMap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Final, cast
@@ -126,6 +126,11 @@ class Rounds:
         epoch = term.epoch
         shown = f"{epoch.generation}/{epoch.create_revision}"
         self._drafts: list[EventDraft] = [leader_event(leader_name, shown)]
+
+    @property
+    def pending(self) -> Mapping[SlotKey, str]:
+        """Why slots had no node in the last round: one sentence each. Replaced, never changed."""
+        return self._pending
 
     async def run(self) -> None:
         """Make rounds until cancelled."""
