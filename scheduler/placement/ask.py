@@ -68,6 +68,7 @@ class Ask:
     Attributes:
         spec: The service.
         amounts: int64[n_resources], what one task takes.
+        floor: int64[n_resources], what a node must have free: nothing asked for is no matter.
         columns: Resources of which it takes some; that of tasks is always among them.
         demand: The same for the choice of devices.
         gpu: GPUs, or None.
@@ -82,6 +83,7 @@ class Ask:
 
     spec: ServiceSpec
     amounts: NDArray[np.int64]
+    floor: NDArray[np.int64]
     columns: tuple[int, ...]
     demand: Demand
     gpu: GpuRequest | None
@@ -117,6 +119,7 @@ def ask_of(view: ClusterView, spec: ServiceSpec, project_policy: PackingPolicy) 
     return Ask(
         spec,
         amounts,
+        np.where(amounts > 0, amounts, np.iinfo(np.int64).min),
         tuple(int(column) for column in np.flatnonzero(amounts)),
         gpu_demand(view.models, gpu, amounts),
         gpu,

@@ -20,15 +20,20 @@ from numpy.typing import NDArray
 
 from dray.model import GPU_MILLIS_WHOLE, PackingPolicy
 from scheduler.placement.ask import Ask, TaskGroup
-from scheduler.placement.cluster import TASKS, UNLIMITED
+from scheduler.placement.cluster import TASKS, UNLIMITED, taken_from
 from scheduler.placement.lineage import LABEL_PREFIX
 from scheduler.placement.near import Cap, Nearness, nearness, port_room
 from scheduler.placement.room import COST_SHIFT, NOWHERE, PRICE_SHIFT, Board, Room, steps_lost
+from scheduler.placement.score import room_of
 
 __all__ = ["Filled", "apart_most", "branches", "fill", "zone_codes"]
 
 BLOCK_ROWS: Final = 2**14
-"""Rows whose values are computed at once, so that the intermediate arrays stay in the cache."""
+"""Entries whose steps are computed at once: it bounds the memory."""
+
+ROWS_MIN: Final = 64
+ROWS_SHARE: Final = 8
+"""Rows that are looked at first: so many, and one for so many tasks."""
 
 GROWTH: Final = 4
 """By how much more is looked ahead when it was not enough."""
@@ -95,7 +100,7 @@ def fill(room: Room, group: TaskGroup) -> Filled:
     if count == 1 and near is None and not ask.ports and not ask.spec.placement.spread_over:
         row = _one(room, group, ask)
         if row is not None:
-            return _taken(room, group, ask, np.array([row], dtype=np.intp))
+            return _taken_one(room, group, ask, row)
     rows: list[int] = []
     devices: list[list[int]] = []
     for phase in range(_PHASES):
@@ -114,16 +119,24 @@ def fill(room: Room, group: TaskGroup) -> Filled:
 def _taken(room: Room, group: TaskGroup, ask: Ask, chosen: NDArray[np.intp]) -> Filled:
     """Give the room, and the devices, of the chosen rows away."""
     rows: list[int] = chosen.tolist()
+    if len(rows) == 1:
+        return _taken_one(room, group, ask, rows[0])
     devices = [room.device_of(ask, row) for row in rows] if ask.gpu is not None else []
     taken = tuple(
         (row, device) for row, each in zip(rows, devices, strict=False) for device in each
     )
-    if len(rows) == 1:
-        room.take(group, ask, chosen, np.ones(1, dtype=np.int64), taken)
-    else:
-        different, counts = np.unique(chosen, return_counts=True)
-        room.take(group, ask, different, counts, taken)
+    different, counts = np.unique(chosen, return_counts=True)
+    room.take(group, ask, different.tolist(), counts.tolist(), taken)
     return Filled(rows, devices)
+
+
+def _taken_one(room: Room, group: TaskGroup, ask: Ask, row: int) -> Filled:
+    if ask.gpu is None:
+        room.take(group, ask, [row], [1])
+        return Filled([row], [])
+    devices = room.device_of(ask, row)
+    room.take(group, ask, [row], [1], tuple((row, device) for device in devices))
+    return Filled([row], [devices])
 
 
 def _one(room: Room, group: TaskGroup, ask: Ask) -> int | None:
@@ -182,10 +195,18 @@ class _Chooser:
             _refines(level, cap.codes) for cap in self._caps for level in self._levels
         )
         self._is_stepwise |= len(self._caps) > 1
-        self._find_rows(group, near, UNLIMITED if phase == _PHASES - 1 else most)
+        self._group, self._near = group, near
+        self._apart = UNLIMITED if phase == _PHASES - 1 else most
 
-    def _find_rows(self, group: TaskGroup, near: Nearness | None, apart: int) -> None:
-        """Set the rows that will do, in order, their ranks, and how many tasks each takes."""
+    def _find_rows(self, group: TaskGroup, near: Nearness | None, apart: int, look_at: int) -> None:
+        """Set the rows that will do, in order, their ranks, and how many tasks each takes.
+
+        Args:
+            group: The group.
+            near: What is said about nodes near to other tasks.
+            apart: Tasks of the service that one node may have.
+            look_at: Rows that are enough, those that rank first; `_last_rank` says where it ends.
+        """
         room, ask = self._room, self._ask
         ranks = room.ranks(ask)
         if group.pinned_to is None:
@@ -196,6 +217,10 @@ class _Chooser:
             rows = np.array([row] if is_open else [], dtype=np.intp)
         if near is not None:
             rows = rows[near.allowed[rows]]
+        self._last_rank = NOWHERE
+        if near is None and not self._levels and not self._caps and len(rows) > look_at:
+            self._last_rank = int(np.partition(ranks[rows], look_at)[look_at])
+            rows = rows[ranks[rows] <= self._last_rank]
         most = _most(room.board, ask, rows)
         if len(self._own_rows) or apart < UNLIMITED or ask.spec.placement.replicas_per_node_max:
             have = np.zeros(len(room.view.nodes), dtype=np.int64)
@@ -213,6 +238,17 @@ class _Chooser:
 
     def choose(self, count: int) -> NDArray[np.intp]:
         """Return the row of each of the first tasks, at most `count`, in order: intp[n]."""
+        look_at = ROWS_MIN + count // ROWS_SHARE
+        self._find_rows(self._group, self._near, self._apart, look_at)
+        chosen = self._choose(count)
+        beyond = len(chosen) < count or self._highest > self._last_rank
+        if self._last_rank == NOWHERE or not beyond:
+            return chosen
+        self._find_rows(self._group, self._near, self._apart, len(self._room.view.nodes))
+        return self._choose(count)
+
+    def _choose(self, count: int) -> NDArray[np.intp]:
+        self._highest = 0
         if not len(self._rows):
             return self._rows
         if count == 1 and not self._levels and not self._caps:
@@ -271,6 +307,7 @@ class _Chooser:
         for cap in self._caps:
             order = order[self._level(cap.codes, owner[order]) < cap.most]
         chosen = owner[order[:count]]
+        self._highest = int(keys[order[len(chosen) - 1]]) if len(chosen) else 0
         if not is_open.any():
             return chosen, True
         if len(chosen) < count:
@@ -361,19 +398,18 @@ def _steps_by_amounts(
     """Return the steps of every entry after the first of its row; those of the first are 0."""
     steps = np.zeros(len(owner), dtype=np.int64)
     later = np.flatnonzero(number > 0)
-    no_devices = board.gpu_free
+    scored = ask.amounts[board.scored]
     for start in range(0, len(later), BLOCK_ROWS):
         block = later[start : start + BLOCK_ROWS]
         at = rows[owner[block]]
-        taken = number[block][:, None] * ask.amounts
-        have = board.free[at]
-        free = np.where(have == UNLIMITED, have, have - taken)
+        taken = number[block][:, None]
         if ask.policy is PackingPolicy.SPREAD:
-            steps[block] = board.emptiness(ask, at, free)
+            steps[block] = board.emptiness(ask, at, board.free[at] - taken * ask.amounts)
             continue
-        devices = no_devices[at]
-        after = board.value(at, np.where(have == UNLIMITED, have, free - ask.amounts), devices)
-        steps[block] = steps_lost(board.value(at, free, devices), after)
+        devices = board.gpu_free[at]
+        room = board.room[at] - taken * scored
+        after = board.worth(at, room - scored, devices)
+        steps[block] = steps_lost(board.worth(at, room, devices), after)
     return steps
 
 
@@ -387,13 +423,13 @@ def _steps_by_devices(
     for number in range(int(counts.max(initial=0))):
         alive = np.flatnonzero(counts > number)
         at = rows[alive]
-        next_free = np.where(free[alive] == UNLIMITED, free[alive], free[alive] - ask.amounts)
+        next_free = taken_from(free[alive], ask.amounts)
         next_devices = board.devices_after(ask, at, devices[alive])
         if ask.policy is PackingPolicy.SPREAD:
             steps[starts[alive] + number] = board.emptiness(ask, at, free[alive])
         else:
-            before = board.value(at, free[alive], devices[alive])
-            after = board.value(at, next_free, next_devices)
+            before = board.worth(at, room_of(free[alive][:, board.scored]), devices[alive])
+            after = board.worth(at, room_of(next_free[:, board.scored]), next_devices)
             steps[starts[alive] + number] = steps_lost(before, after)
         free[alive], devices[alive] = next_free, next_devices
     return steps

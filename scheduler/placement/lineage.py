@@ -129,7 +129,7 @@ class Lineage:
     def __init__(self) -> None:
         """Begin with one view."""
         self.changes: list[NDArray[np.intp]] = []
-        self.kept: dict[Hashable, tuple[NDArray[Any], int]] = {}
+        self.kept: dict[Hashable, tuple[tuple[NDArray[Any], ...], int]] = {}
         self.scoring: Any = None
 
     def grown(
@@ -153,9 +153,9 @@ class Lineage:
             return np.zeros(0, dtype=np.intp)
         return np.unique(np.concatenate(between))
 
-    def keep(self, key: Hashable, column: NDArray[Any], position: int) -> None:
-        """Keep a column; the one that was kept longest goes for it."""
+    def keep(self, key: Hashable, columns: tuple[NDArray[Any], ...], position: int) -> None:
+        """Keep columns; those that were kept longest go for them."""
         self.kept.pop(key, None)
         while len(self.kept) >= KEPT_MAX:
             self.kept.pop(next(iter(self.kept)), None)
-        self.kept[key] = (column, position)
+        self.kept[key] = (columns, position)

@@ -32,6 +32,8 @@ from scheduler.placement.cluster import (
     TaskKind,
     kind_of,
     kind_row,
+    repels,
+    taken_from,
 )
 from scheduler.placement.filters import FixedMasks, fixed_masks
 from scheduler.placement.score import (
@@ -40,10 +42,11 @@ from scheduler.placement.score import (
     Mix,
     device_for,
     make_mix,
-    value_of,
+    room_of,
+    worth_of,
 )
 
-__all__ = ["COST_SHIFT", "NOWHERE", "PRICE_SHIFT", "Board", "Room", "Take"]
+__all__ = ["COST_SHIFT", "NOWHERE", "PRICE_SHIFT", "Board", "Ranked", "Room", "Take", "steps_lost"]
 
 NOWHERE: Final = 2**62
 """Rank of a node on which the task does not fit."""
@@ -53,6 +56,9 @@ COST_SHIFT: Final = 44
 
 PRICE_SHIFT: Final = 25
 """Prices weigh more than the score: 24 bits of it, and one for unused nodes."""
+
+FEW_ROWS: Final = 256
+"""Up to so many rows are ranked whether the task fits or not: that is faster."""
 
 STEPS_MAX: Final = 2**24 - 1
 SPREAD_STEPS: Final = 2**20
@@ -101,15 +107,15 @@ class Take:
     Attributes:
         service: The service.
         ask: What each took.
-        rows: intp[n_rows], each once.
-        counts: int64[n_rows], tasks on each.
+        rows: Each once.
+        counts: Tasks on each.
         devices: Row and device of every share of a GPU.
     """
 
     service: ServiceKey
     ask: Ask
-    rows: NDArray[np.intp]
-    counts: NDArray[np.int64]
+    rows: list[int]
+    counts: list[int]
     devices: tuple[tuple[int, int], ...]
 
 
@@ -121,6 +127,37 @@ class Scoring:
     columns: NDArray[np.intp]
 
 
+class Ranked:
+    """Ranks of one kind of task.
+
+    Attributes:
+        ask: The task.
+        scored: float64[n_scored], what it takes of what the score looks at.
+        allowed: bool[n_nodes], where it may run at all.
+        ranks: int64[n_nodes].
+        after: float64[n_nodes], the value of each node once it has taken one.
+        seen: How much of the room's log the ranks know of.
+    """
+
+    __slots__ = ("after", "allowed", "ask", "ranks", "scored", "seen")
+
+    def __init__(
+        self,
+        ask: Ask,
+        scored: NDArray[np.intp],
+        allowed: NDArray[np.bool_],
+        ranks: NDArray[np.int64],
+        after: NDArray[np.float64],
+    ) -> None:
+        """Keep the columns; they are changed in place."""
+        self.ask = ask
+        self.scored = ask.amounts[scored].astype(np.float64)
+        self.allowed = allowed
+        self.ranks = ranks
+        self.after = after
+        self.seen = 0
+
+
 class Board:
     """Free amounts, and how nodes rank by them.
 
@@ -128,6 +165,10 @@ class Board:
         free: int64[n_nodes, n_resources].
         gpu_free: int64[n_nodes, n_devices].
         values: float64[n_nodes], what the free amounts are worth to the mix; NaN: not known.
+        scored: intp[n_scored], the resources that the score looks at.
+        room: float64[n_nodes, n_scored], what is free of them, as the score takes it.
+        low: int64[n_nodes], what a rank holds beside the score: the price, and 1 for unused nodes.
+        has_unknown: Some values are not known.
     """
 
     def __init__(
@@ -142,18 +183,18 @@ class Board:
         self.free = free
         self.gpu_free = gpu_free
         self.values = values
+        self.scored = scoring.columns
+        self.room = room_of(free[:, scoring.columns])
         self._view = view
-        self._scoring = scoring
-        self._prices = view.attributes.price_ranks(view.rules.price_label) << PRICE_SHIFT
+        self._mix = scoring.mix
+        self.has_unknown = bool(np.isnan(values).any())
+        prices = view.attributes.price_ranks(view.rules.price_label) << PRICE_SHIFT
+        self.low = prices | (free[:, TASKS] >= view.capacity[:, TASKS])
         self._model = np.minimum(view.gpu_model[:, 0], MODELS_MAX) if view.gpu_model.size else None
 
-    def fits(self, ask: Ask, rows: NDArray[np.intp] | slice) -> NDArray[np.bool_]:
+    def fits(self, ask: Ask, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Return where there is room for one more task: bool[n_rows]."""
-        free = self.free[rows]
-        found: NDArray[np.bool_] = free[:, TASKS] >= 1
-        for column in ask.columns:
-            if column != TASKS:
-                found &= free[:, column] >= ask.amounts[column]
+        found: NDArray[np.bool_] = np.logical_and.reduce(self.free[rows] >= ask.floor, axis=1)
         if ask.gpu is not None:
             devices = self.usable_devices(ask, rows)
             found &= devices_fit(devices, ask.gpu.count, ask.gpu.millis_per_gpu)
@@ -166,42 +207,48 @@ class Board:
             return devices
         return np.where(ask.model_ok[self._view.gpu_model[rows]], devices, -1)
 
-    def ranks(
-        self, ask: Ask, rows: NDArray[np.intp], allowed: NDArray[np.bool_]
-    ) -> NDArray[np.int64]:
-        """Return the rank of each row: int64[n_rows].
+    def rank(self, kind: Ranked, rows: NDArray[np.intp]) -> None:
+        """Renew the ranks of some rows for a kind of task."""
+        fits = self.fits(kind.ask, rows)
+        fits &= kind.allowed[rows]
+        if len(rows) <= FEW_ROWS:
+            kind.ranks[rows] = np.where(fits, self._ranks(kind, rows), NOWHERE)
+            return
+        kind.ranks[rows] = NOWHERE
+        if fits.any():
+            kind.ranks[rows[fits]] = self._ranks(kind, rows[fits])
+
+    def _ranks(self, kind: Ranked, rows: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Return the rank of each row on which the task fits; that of another means nothing."""
+        ask = kind.ask
+        if ask.policy is PackingPolicy.SPREAD:
+            return (self.emptiness(ask, rows, self.free[rows]) << 1) | (self.low[rows] & 1)
+        if self.has_unknown:
+            self._learn()
+        room = self.room[rows]
+        room -= kind.scored
+        devices = self.gpu_free if self._model is None else self.gpu_free[rows]
+        after = self.worth(rows, room, self.devices_after(ask, rows, devices))
+        kind.after[rows] = after
+        return (steps_lost(self.values[rows], after) << 1) | self.low[rows]
+
+    def _learn(self) -> None:
+        """Value the rows whose value is not known."""
+        rows = np.flatnonzero(np.isnan(self.values))
+        self.values[rows] = self.worth(rows, self.room[rows], self.gpu_free[rows])
+        self.has_unknown = False
+
+    def amounts(self, row: int, free: NDArray[np.int64]) -> None:
+        """Set the free amounts of a row; its value has to be found anew.
 
         Args:
-            ask: The task.
-            rows: Which rows.
-            allowed: bool[n_nodes], where it may run at all.
+            row: The row.
+            free: int64[n_resources].
         """
-        fits = self.fits(ask, rows)
-        fits &= allowed[rows]
-        found = np.full(len(rows), NOWHERE, dtype=np.int64)
-        good = rows[fits]
-        if len(good):
-            unused = self.free[good, TASKS] >= self._view.capacity[good, TASKS]
-            found[fits] = self._row_part(ask, good) | (self._steps(ask, good) << 1) | unused
-        return found
-
-    def _row_part(self, ask: Ask, rows: NDArray[np.intp]) -> NDArray[np.int64]:
-        """Return what of a rank stays while the node fills up."""
-        if ask.policy is PackingPolicy.SPREAD:
-            return np.zeros(len(rows), dtype=np.int64)
-        return self._prices[rows]
-
-    def _steps(self, ask: Ask, rows: NDArray[np.intp]) -> NDArray[np.int64]:
-        free = self.free[rows]
-        if ask.policy is PackingPolicy.SPREAD:
-            return self.emptiness(ask, rows, free)
-        missing = np.isnan(self.values[rows])
-        if missing.any():
-            unknown = rows[missing]
-            self.values[unknown] = self.value(unknown, self.free[unknown], self.gpu_free[unknown])
-        devices = self.devices_after(ask, rows, self.gpu_free[rows])
-        after = self.value(rows, free - ask.amounts, devices)
-        return steps_lost(self.values[rows], after)
+        self.free[row] = free
+        self.room[row] = room_of(free[self.scored])
+        self.values[row] = np.nan
+        self.has_unknown = True
 
     def emptiness(
         self, ask: Ask, rows: NDArray[np.intp], free: NDArray[np.int64]
@@ -214,19 +261,18 @@ class Board:
         )
         return steps
 
-    def value(
-        self, rows: NDArray[np.intp], free: NDArray[np.int64], devices: NDArray[np.int64]
+    def worth(
+        self, rows: NDArray[np.intp], room: NDArray[np.float64], devices: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """Return what such free amounts of these rows would be worth: float64[n_rows].
 
         Args:
             rows: Which rows; their GPUs' models count.
-            free: int64[n_rows, n_resources].
+            room: float64[n_rows, n_scored].
             devices: int64[n_rows, n_devices].
         """
-        models = np.zeros(len(rows), np.int64) if self._model is None else self._model[rows]
-        scoring = self._scoring
-        return value_of(free[:, scoring.columns], devices, models, scoring.mix)
+        models = rows if self._model is None else self._model[rows]  # not looked at without GPUs
+        return worth_of(room, devices, models, self._mix)
 
     def devices_after(
         self, ask: Ask, rows: NDArray[np.intp], devices: NDArray[np.int64]
@@ -249,26 +295,18 @@ class Board:
 
 
 def steps_lost(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return how many whole steps of value are lost, at most `STEPS_MAX`."""
-    steps = np.floor((before - after) * (1 / LOSS_STEP) + _ROUNDING)
-    return np.minimum(np.maximum(steps, 0), STEPS_MAX).astype(np.int64)
+    """Return how many whole steps of value are lost.
+
+    A node holds at most as much of a resource as all nodes together, so there are fewer steps than
+    ten times nodes times resources, far below `STEPS_MAX`.
+    """
+    return ((before - after) * (1 / LOSS_STEP) + _ROUNDING).astype(np.int64)
 
 
 def devices_fit(devices: NDArray[np.int64], count: int, millis: int) -> NDArray[np.bool_]:
     """Return where so many devices have that much left: bool[n_rows]."""
     enough: NDArray[np.bool_] = (devices >= millis).sum(axis=1) >= count
     return enough
-
-
-class _Ranked:
-    """Ranks of one kind of task, and how much of the room's log they know of."""
-
-    __slots__ = ("allowed", "ranks", "seen")
-
-    def __init__(self, ranks: NDArray[np.int64], allowed: NDArray[np.bool_], seen: int) -> None:
-        self.ranks = ranks
-        self.allowed = allowed
-        self.seen = seen
 
 
 class Room:
@@ -298,7 +336,7 @@ class Room:
         if kept is None:
             values = np.full(len(view.nodes), np.nan)
         else:
-            values = kept[0].copy()
+            values = kept[0][0].copy()
             values[view.lineage.stale(kept[1], view.position)] = np.nan
         self._base = Board(view, view.free, view.gpu_free, scoring, values)
         free = view.free.copy(order="K")
@@ -310,7 +348,8 @@ class Room:
         self.takes: list[Take] = []
         self.evicted: dict[tuple[int, ServiceKey], int] = {}
         self._log: list[int] = []
-        self._ranked: dict[Hashable, _Ranked] = {}
+        self._ranked: dict[Hashable, Ranked] = {}
+        self._known: dict[int, Ranked] = {}  # by identity of asks, all of which are kept below
         self._asks: dict[tuple[int, PackingPolicy], Ask] = {}
 
     def ask(self, group: TaskGroup) -> Ask:
@@ -327,38 +366,46 @@ class Room:
 
     def ranks(self, ask: Ask) -> NDArray[np.int64]:
         """Return the rank of every node for one more task: int64[n_nodes]. Not to be changed."""
-        found = self._ranked.get(ask.key)
+        found = self._known.get(id(ask))
         if found is None:
-            found = self._ranked[ask.key] = self._first_ranks(ask)
+            found = self._ranked.get(ask.key) or self._first_ranks(ask)
+            self._ranked[ask.key] = self._known[id(ask)] = found
         if found.seen < len(self._log):
-            changed = self._log[found.seen :]
-            rows = np.array(changed if len(changed) == 1 else list(set(changed)), dtype=np.intp)
-            found.ranks[rows] = self.board.ranks(ask, rows, found.allowed)
+            rows = np.array(list(set(self._log[found.seen :])), dtype=np.intp)
+            self.board.rank(found, rows)
             found.seen = len(self._log)
         return found.ranks
 
-    def _first_ranks(self, ask: Ask) -> _Ranked:
+    def _first_ranks(self, ask: Ask) -> Ranked:
         """Return the ranks in the view, those that are known from its lineage made current."""
-        view = self.view
+        view, base = self.view, self._base
         allowed = self.fixed(ask).all & view.accepts_new
         kept = view.lineage.kept.get(ask.key) if self._is_shared else None
         if kept is None:
-            ranks = self._base.ranks(ask, np.arange(len(view.nodes)), allowed)
+            n_nodes = len(view.nodes)
+            ranks = np.full(n_nodes, NOWHERE, dtype=np.int64)
+            found = Ranked(ask, base.scored, allowed, ranks, np.full(n_nodes, np.nan))
+            board = base if self._is_shared else self.board
+            board.rank(found, np.arange(n_nodes))
+            found.seen = 0 if self._is_shared else len(self._log)
         else:
-            ranks = kept[0].copy()
-            stale = view.lineage.stale(kept[1], view.position)
-            ranks[stale] = self._base.ranks(ask, stale, allowed)
+            (ranks, after), position = kept
+            found = Ranked(ask, base.scored, allowed, ranks.copy(), after.copy())
+            stale = view.lineage.stale(position, view.position)
+            if len(stale):
+                base.rank(found, stale)
         if self._is_shared:
-            view.lineage.keep(ask.key, ranks.copy(), view.position)
-            view.lineage.keep("values", self._base.values.copy(), view.position)
-        return _Ranked(ranks, allowed, 0)
+            kept_columns = (found.ranks.copy(), found.after.copy())
+            view.lineage.keep(ask.key, kept_columns, view.position)
+            view.lineage.keep("values", (base.values.copy(),), view.position)
+        return found
 
     def take(
         self,
         group: TaskGroup,
         ask: Ask,
-        rows: NDArray[np.intp],
-        counts: NDArray[np.int64],
+        rows: list[int],
+        counts: list[int],
         devices: tuple[tuple[int, int], ...] = (),
     ) -> None:
         """Give room to tasks of a group; the caller has seen that they fit.
@@ -366,25 +413,28 @@ class Room:
         Args:
             group: The group.
             ask: What each takes.
-            rows: intp[n_rows], each once.
-            counts: int64[n_rows].
+            rows: Each once.
+            counts: Tasks on each.
             devices: Row and device of every share of a GPU; they are counted down already.
         """
         take = Take(group.service, ask, rows, counts, devices)
         self.takes.append(take)
         self.services[group.service] = group.spec
-        if any(rule.anti and rule.required for rule in ask.rules):
+        if ask.rules and repels(group.spec):
             self.repellers[group.service] = group.spec
-        self._count(take, 1)
+        if len(rows) == 1 and counts[0] == 1:
+            self._count_one(take, rows[0])
+        else:
+            self._count(take, 1)
 
     def take_back(self, mark: int) -> None:
         """Undo what was taken after `takes` had so many entries."""
         while len(self.takes) > mark:
             take = self.takes.pop()
-            self._count(take, -1)
             for row, device in take.devices:
                 assert take.ask.gpu is not None
                 self.board.gpu_free[row, device] += take.ask.gpu.millis_per_gpu
+            self._count(take, -1)
 
     def withhold(self, row: int, free: NDArray[np.int64], devices: NDArray[np.int64]) -> None:
         """Give no more than these amounts of a node to anyone.
@@ -394,22 +444,42 @@ class Room:
             free: int64[n_resources].
             devices: int64[n_devices].
         """
-        self.board.free[row] = free
         self.board.gpu_free[row] = devices
-        self.board.values[row] = np.nan
+        self.board.amounts(row, free)
         self._log.append(row)
 
-    def _count(self, take: Take, sign: int) -> None:
-        free, ask = self.board.free, take.ask
+    def _count_one(self, take: Take, row: int) -> None:
+        """Count one task in; its kind's ranks are current."""
+        board, ask = self.board, take.ask
+        free = board.free
         for column in ask.columns:
-            amount = int(ask.amounts[column]) * sign
-            have = free[take.rows, column]
-            left = have - take.counts * amount
-            free[take.rows, column] = np.where(have == UNLIMITED, have, left)
-        self.board.values[take.rows] = np.nan
-        rows = take.rows.tolist()
-        self._log += rows
-        for row, count in zip(rows, take.counts.tolist(), strict=True):
+            have = free[row, column]
+            if have != UNLIMITED:
+                free[row, column] = have - ask.amounts[column]
+        kind = self._known[id(ask)]
+        room = board.room[row]
+        room -= kind.scored
+        board.values[row] = after = kind.after[row]
+        board.has_unknown |= bool(after != after)
+        board.low[row] &= -2
+        self._log.append(row)
+        self.replicas.add(take.service, row, 1)
+        for use in ask.ports:
+            self.ports.add(use, row, 1)
+
+    def _count(self, take: Take, sign: int) -> None:
+        board, ask = self.board, take.ask
+        rows = np.array(take.rows, dtype=np.intp)
+        taken = np.array(take.counts, dtype=np.int64)[:, None] * (ask.amounts * sign)
+        free = taken_from(board.free[rows], taken)
+        board.free[rows] = free
+        board.room[rows] = room_of(free[:, board.scored])
+        board.values[rows] = np.nan
+        board.has_unknown = True
+        is_unused = free[:, TASKS] >= self.view.capacity[rows, TASKS]
+        board.low[rows] = (board.low[rows] & -2) | is_unused
+        self._log += take.rows
+        for row, count in zip(take.rows, take.counts, strict=True):
             self.replicas.add(take.service, row, count * sign)
             for use in ask.ports:
                 self.ports.add(use, row, count * sign)

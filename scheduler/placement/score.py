@@ -40,9 +40,11 @@ __all__ = [
     "Mix",
     "device_for",
     "make_mix",
+    "room_of",
     "score_rows",
     "value_of",
     "value_rows",
+    "worth_of",
 ]
 
 KINDS_MAX: Final = 32
@@ -56,6 +58,9 @@ DEVICE_MILLIS: Final = 1000
 
 BLENDS_SHARE: Final = 0.75
 """Weight of the blends in a node's value; that of the single kinds is the rest."""
+
+BLOCK_ROWS: Final = 512
+"""Rows that are valued at once: the arrays in between then stay in the processor's cache."""
 
 _ROUNDING: Final = 1e-9  # in steps: sums of floats must not fall under a step's edge
 _NOT_ASKED: Final = 1e30  # a count that no other resource exceeds
@@ -236,7 +241,30 @@ def value_of(
         models: int64[n_rows], models of the devices.
         mix: What is asked of the cluster.
     """
-    room = np.maximum(free, 0) + _HALF_UNIT
+    return worth_of(room_of(free), devices, models, mix)
+
+
+def room_of(free: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return free amounts as `worth_of` takes them: float64 of the same shape."""
+    room: NDArray[np.float64] = np.maximum(free, 0) + _HALF_UNIT
+    return room
+
+
+def worth_of(
+    room: NDArray[np.float64], devices: NDArray[np.int64], models: NDArray[np.int64], mix: Mix
+) -> NDArray[np.float64]:
+    """Return what `value_of` returns, for amounts from `room_of`, less whole units or not."""
+    if len(room) <= BLOCK_ROWS:
+        return _worth_of(room, devices, models, mix)
+    blocks = [slice(at, at + BLOCK_ROWS) for at in range(0, len(room), BLOCK_ROWS)]
+    return np.concatenate(
+        [_worth_of(room[each], devices[each], models[each], mix) for each in blocks]
+    )
+
+
+def _worth_of(
+    room: NDArray[np.float64], devices: NDArray[np.int64], models: NDArray[np.int64], mix: Mix
+) -> NDArray[np.float64]:
     counts = room[:, :1] * mix.per_unit[0]
     for resource in range(1, len(mix.per_unit)):
         np.minimum(counts, room[:, resource, None] * mix.per_unit[resource], out=counts)
@@ -246,7 +274,7 @@ def value_of(
         if mix.has_models:
             usable *= (mix.gpu_models >> models[:, None]) & 1
         np.minimum(counts, usable + mix.gpu_slack, out=counts)
-    counts *= counts >= mix.least
+    counts *= counts >= mix.least  # below one whole task it is worth nothing
     value: NDArray[np.float64] = counts @ mix.worth
     return value
 

@@ -75,6 +75,10 @@ class Placer:
 
     def place(self, groups: Sequence[TaskGroup]) -> PlacementResult:
         """Return a node for every slot of every group, or why there is none."""
+        if len(groups) == 1 and len(groups[0].slots) == 1:
+            filled = fill(self._room, groups[0])
+            if filled.rows:
+                return PlacementResult((self._answer(groups[0], filled),), turns=(0,))
         turns = turns_of(self._room.view, groups)
         placed: dict[int, PlacedGroup] = {}
         unplaced: dict[int, Unplaced] = {}
@@ -123,11 +127,13 @@ class Placer:
 
     def _answer(self, group: TaskGroup, filled: Filled) -> PlacedGroup:
         nodes = self._room.view.nodes
+        node_ids = tuple([nodes[row].node_id for row in filled.rows])
+        if not filled.devices:
+            return PlacedGroup(group.service, group.slots[: len(node_ids)], node_ids)
         gpu_ids = tuple(
             tuple(nodes[row].capacity.gpus[device].id for device in devices)
-            for row, devices in zip(filled.rows, filled.devices, strict=False)
+            for row, devices in zip(filled.rows, filled.devices, strict=True)
         )
-        node_ids = tuple([nodes[row].node_id for row in filled.rows])
         return PlacedGroup(group.service, group.slots[: len(node_ids)], node_ids, gpu_ids)
 
     def _refusal(self, group: TaskGroup, done: int, before: Unplaced | None = None) -> Unplaced:

@@ -41,7 +41,6 @@ class _Room:
         devices: Thousandths left of each GPU, by id.
         replicas: Tasks on it, by service.
         ports: Ports of it that are taken: protocol, first, last, address.
-        specs: What runs on it, as far as it is known.
     """
 
     node: PlacementNode
@@ -50,7 +49,6 @@ class _Room:
     devices: dict[str, int] = field(default_factory=dict)
     replicas: Counter[ServiceKey] = field(default_factory=Counter)
     ports: list[tuple[object, int, int, str]] = field(default_factory=list)
-    specs: dict[ServiceKey, ServiceSpec] = field(default_factory=dict)
 
     def take(
         self, service: ServiceKey, reservations: ResourceReservations, gpu_ids: tuple[str, ...]
@@ -66,17 +64,21 @@ class _Room:
             self.devices[gpu_id] -= reservations.gpu.millis_per_gpu
         self.replicas[service] += 1
 
-    def run(self, service: ServiceKey, spec: ServiceSpec) -> None:
-        """Remember what a task of the service is like."""
-        self.specs[service] = spec
-        self.ports += _ports(spec)
+
+@dataclass(slots=True)
+class _World:
+    """The nodes as they fill up, and what is known of services, wherever they run."""
+
+    rooms: dict[NodeId, _Room]
+    specs: dict[ServiceKey, ServiceSpec] = field(default_factory=dict)
+    repellers: dict[ServiceKey, ServiceSpec] = field(default_factory=dict)
 
 
 def check(
     nodes: Sequence[PlacementNode], groups: tuple[TaskGroup, ...], result: PlacementResult
 ) -> None:
     """Assert that a result keeps every guarantee of `place`, slot by slot."""
-    rooms = {node.node_id: _room(node) for node in sorted(nodes, key=lambda each: each.node_id)}
+    world = _world(sorted(nodes, key=lambda each: each.node_id))
     where = {placed.slot: placed for placed in result.placed}
     refused = {slot: unplaced for unplaced in result.unplaced for slot in unplaced.slots}
     _check_answers(groups, result)
@@ -92,9 +94,9 @@ def check(
         for slot in group.slots:
             if slot in where:
                 assert not is_given_up, f"{slot} was placed although its gang was not"
-                _check_placed(rooms, group, where[slot].node_id, where[slot].gpu_ids)
+                _check_placed(world, group, where[slot].node_id, where[slot].gpu_ids)
             else:
-                _check_refused(rooms, group, slot, refused[slot], is_given_up)
+                _check_refused(world, group, slot, refused[slot], is_given_up)
 
 
 def _check_answers(groups: tuple[TaskGroup, ...], result: PlacementResult) -> None:
@@ -108,7 +110,7 @@ def _check_answers(groups: tuple[TaskGroup, ...], result: PlacementResult) -> No
 
 
 def _check_refused(
-    rooms: dict[NodeId, _Room],
+    world: _World,
     group: TaskGroup,
     slot: SlotKey,
     unplaced: Unplaced,
@@ -116,26 +118,27 @@ def _check_refused(
 ) -> None:
     counts = [count.nodes for count in unplaced.refusals]
     assert counts == sorted(counts, reverse=True), "the most frequent reason is not first"
-    assert sum(counts) == len(rooms), "the reasons do not count every node once"
+    assert sum(counts) == len(world.rooms), "the reasons do not count every node once"
     assert unplaced.advice, "there is no word of advice"
-    assert (unplaced.nearest is None) == (not rooms)
+    assert (unplaced.nearest is None) == (not world.rooms)
     if unplaced.nearest is not None:
-        assert unplaced.nearest.node_id in rooms
+        assert unplaced.nearest.node_id in world.rooms
     if is_given_up:
         return  # what it met before it was taken back is not known here
-    reasons = Counter(_refusal(rooms, room, group) for room in rooms.values())
+    reasons = Counter(_refusal(world, room, group) for room in world.rooms.values())
     assert None not in reasons, f"{slot} was refused although a node will do"
     given = {count.reason: count.nodes for count in unplaced.refusals}
     assert given == dict(reasons), "the reasons are not the right ones"
 
 
 def _check_placed(
-    rooms: dict[NodeId, _Room], group: TaskGroup, node_id: NodeId, gpu_ids: tuple[str, ...]
+    world: _World, group: TaskGroup, node_id: NodeId, gpu_ids: tuple[str, ...]
 ) -> None:
+    rooms = world.rooms
     room = rooms[node_id]
-    reason = _refusal(rooms, room, group)
+    reason = _refusal(world, room, group)
     assert reason is None, f"placed on {room.node.name} against: {reason}"
-    others = [each for each in rooms.values() if _refusal(rooms, each, group) is None]
+    others = [each for each in rooms.values() if _refusal(world, each, group) is None]
     mine = _crowding(rooms, room, group)
     least = min(_crowding(rooms, each, group) for each in others)
     assert mine == least, f"{room.node.name} is crowded by {mine}, another one by {least}"
@@ -145,7 +148,10 @@ def _check_placed(
         assert counts == min(_branch_counts(rooms, each, group) for each in rivals), "not even"
     _check_devices(room, group, gpu_ids)
     room.take(group.service, group.spec.task.reservations, gpu_ids)
-    room.run(group.service, group.spec)
+    room.ports += _ports(group.spec)
+    world.specs[group.service] = group.spec
+    if _repels(group.spec):
+        world.repellers[group.service] = group.spec
 
 
 def _check_devices(room: _Room, group: TaskGroup, gpu_ids: tuple[str, ...]) -> None:
@@ -192,6 +198,20 @@ def _branch_counts(rooms: dict[NodeId, _Room], room: _Room, group: TaskGroup) ->
     return counts
 
 
+def _world(nodes: Sequence[PlacementNode]) -> _World:
+    """Return the nodes, in order; of several specifications of a service the last one counts."""
+    world = _World({node.node_id: _room(node) for node in nodes})
+    for share in (share for node in nodes for share in node.running if share.spec is not None):
+        assert share.spec is not None
+        world.specs[share.service] = share.spec
+    world.repellers = {key: spec for key, spec in world.specs.items() if _repels(spec)}
+    return world
+
+
+def _repels(spec: ServiceSpec) -> bool:
+    return any(rule.anti and rule.required for rule in spec.dray.affinities)
+
+
 def _room(node: PlacementNode) -> _Room:
     capacity = node.capacity
     free = {
@@ -211,7 +231,7 @@ def _room(node: PlacementNode) -> _Room:
             gpu_ids = share.gpu_ids[number] if share.gpu_ids else ()
             room.take(share.service, share.reservations, gpu_ids)
             if share.spec is not None:
-                room.run(share.service, share.spec)
+                room.ports += _ports(share.spec)
     return room
 
 
@@ -225,7 +245,7 @@ def _asked(reservations: ResourceReservations) -> dict[RefusalReason, int]:
     }
 
 
-def _refusal(rooms: dict[NodeId, _Room], room: _Room, group: TaskGroup) -> RefusalReason | None:
+def _refusal(world: _World, room: _Room, group: TaskGroup) -> RefusalReason | None:
     """Return the first reason, in the order of `RefusalReason`, why a node will not do."""
     spec = group.spec
     found = {*_fixed_refusals(room.node, group), *_unknown(spec)}
@@ -239,7 +259,7 @@ def _refusal(rooms: dict[NodeId, _Room], room: _Room, group: TaskGroup) -> Refus
             found.add(RefusalReason.GENERIC)
     if not _devices_do(room, group):
         found.add(RefusalReason.GPU)
-    if not _near_enough(rooms, room, group):
+    if not _near_enough(world, room, group):
         found.add(RefusalReason.AFFINITY)
     if not all(_port_is_free(room, port) for port in _ports(spec)):
         found.add(RefusalReason.PORT)
@@ -278,7 +298,7 @@ def _port_is_free(room: _Room, port: tuple[object, int, int, str]) -> bool:
     return taken < last - first + 1
 
 
-def _near_enough(rooms: dict[NodeId, _Room], room: _Room, group: TaskGroup) -> bool:
+def _near_enough(world: _World, room: _Room, group: TaskGroup) -> bool:
     """Return whether required affinities hold: the group's own, and those about it."""
     rules = [rule for rule in group.spec.dray.affinities if rule.required]
     if group.spec.task.network_mode is NetworkMode.SERVICE:
@@ -288,15 +308,15 @@ def _near_enough(rooms: dict[NodeId, _Room], room: _Room, group: TaskGroup) -> b
         if rule.target is AffinityTarget.NODE_LABEL:
             is_near = _label(room.node, rule.key) == rule.value
         else:
-            is_near = bool(_seen_by(rooms, room, rule, group.service, group))
+            is_near = bool(_seen_by(world, room, rule, group.service, group))
         if rule.anti and is_near:
             return False
-        if not rule.anti and not is_near and not _is_first_of_all(rooms, rule, group):
+        if not rule.anti and not is_near and not _is_first_of_all(world, rule, group):
             return False
-    return not any(_is_kept_away(room, other, group) for other in rooms.values())
+    return not any(_is_kept_away(world, room, other, group) for other in world.rooms.values())
 
 
-def _is_kept_away(room: _Room, other: _Room, group: TaskGroup) -> bool:
+def _is_kept_away(world: _World, room: _Room, other: _Room, group: TaskGroup) -> bool:
     """Return whether what runs on another node forbids the group on this one."""
     return any(
         rule.anti
@@ -305,34 +325,34 @@ def _is_kept_away(room: _Room, other: _Room, group: TaskGroup) -> bool:
         and other.replicas[service] > 0
         and _is_about(rule, service.project, group.service, group.spec)
         and _same_domain(room.node, other.node, rule.topology)
-        for service, spec in other.specs.items()
+        for service, spec in world.repellers.items()
         for rule in spec.dray.affinities
     )
 
 
-def _is_first_of_all(rooms: dict[NodeId, _Room], rule: Affinity, group: TaskGroup) -> bool:
+def _is_first_of_all(world: _World, rule: Affinity, group: TaskGroup) -> bool:
     """Return whether a rule is about the group itself, and nothing that it is about runs yet."""
     if rule.target is AffinityTarget.NODE_LABEL:
         return False
     if not _is_about(rule, group.service.project, group.service, group.spec):
         return False
     return not any(
-        count and _is_about(rule, group.service.project, service, room.specs.get(service))
-        for room in rooms.values()
+        count and _is_about(rule, group.service.project, service, world.specs.get(service))
+        for room in world.rooms.values()
         for service, count in room.replicas.items()
     )
 
 
 def _seen_by(
-    rooms: dict[NodeId, _Room], room: _Room, rule: Affinity, by: ServiceKey, group: TaskGroup
+    world: _World, room: _Room, rule: Affinity, by: ServiceKey, group: TaskGroup
 ) -> list[ServiceKey]:
     """Return the services in the node's domain that a rule is about."""
     found = []
-    for other in rooms.values():
+    for other in world.rooms.values():
         if not _same_domain(room.node, other.node, rule.topology):
             continue
         for service, count in other.replicas.items():
-            spec = group.spec if service == group.service else other.specs.get(service)
+            spec = group.spec if service == group.service else world.specs.get(service)
             if count and _is_about(rule, by.project, service, spec):
                 found.append(service)
     return found
