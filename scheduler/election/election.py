@@ -16,7 +16,7 @@ from dray.addresses import HostPort
 from dray.clock import Clock
 from dray.errors import DrayError
 from dray.log import Logger
-from dray.model import Epoch, StoreRevision
+from dray.model import NO_EPOCH, Epoch, StoreRevision
 from dray.names import NodeId, SchedulerId
 from scheduler.election.machine import (
     Campaign,
@@ -67,6 +67,7 @@ from scheduler.store.records import LeaderRecord, SchedulerRecord
 __all__ = ["Candidate", "Election", "Lead", "LeaderTerm"]
 
 EVENTS_MAX: Final = 1_000  # not yet handled; news of others beyond it is dropped, and comes again
+POSITION_EVERY_S: Final = 30.0  # how far the store was seen goes to the disk so often
 GIVE_BACK_S: Final = 1.5  # for giving the lease back at the end; it ends by itself otherwise
 RESTORE_HINT: Final = (
     "if etcd was restored from a backup, run `dray init --restored --etcd URL` once; else name the "
@@ -143,7 +144,7 @@ class Election:
         self._clock = clock
         self._log = log
         self._parameters = Parameters(candidate.scheduler_id, ttl_s)
-        self._machine = ElectionMachine(self._parameters, highest=memory.highest)
+        self._machine = self._new_machine()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._leading: asyncio.Task[None] | None = None
         self._complaint = ""
@@ -179,16 +180,21 @@ class Election:
         Raises:
             Exception: What `lead` raised. The lease was given back.
         """
-        self._machine = ElectionMachine(self._parameters, highest=self._memory.highest)
+        self._machine = self._new_machine()
         self._events = asyncio.Queue()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch(), name="election watches")
+                group.create_task(self._note_position(), name="election remembers")
                 await self._drive(group, lead)
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         finally:
             await self._give_back()
+
+    def _new_machine(self) -> ElectionMachine:
+        memory = self._memory
+        return ElectionMachine(self._parameters, highest=memory.highest, position=memory.position)
 
     async def _drive(self, group: asyncio.TaskGroup, lead: Lead) -> None:
         event: Event = Tick()
@@ -225,7 +231,7 @@ class Election:
                 if self._leading is not None:
                     self._leading.cancel()
             case Remember(epoch):
-                await self._memory.remember(epoch)
+                await self._remember(epoch)
             case Complain(message):
                 self._complain(message)
             case _:
@@ -263,6 +269,19 @@ class Election:
             self._events.put_nowait(
                 StoreSeen(snapshot.leader, snapshot.cluster.generation, revision)
             )
+
+    async def _note_position(self) -> None:
+        """Keep, now and then, how far the store was seen."""
+        while True:
+            await self._clock.sleep(POSITION_EVERY_S)
+            await self._remember()
+
+    async def _remember(self, epoch: Epoch = NO_EPOCH) -> None:
+        """Keep what was met; a disk that refuses is no reason to stop leading."""
+        try:
+            await self._memory.remember(epoch, self._machine.position)
+        except DrayError as error:
+            self._log.error("not remembered", error=str(error), error_code=error.code.name)
 
     # --- operations on the store; each ends with an event ---
 
@@ -357,6 +376,7 @@ class Election:
                 except (DrayError, TimeoutError) as error:
                     self._log.warning("lease not given back", error=str(error))
         self._leading = None
+        await self._remember()
 
 
 def _shown(epoch: Epoch) -> str:

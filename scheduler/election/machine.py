@@ -13,8 +13,9 @@ it leads, the leader key. The rules:
 4. With proof of the leader's death its lease is revoked, so that the key goes at once. Proof is:
    its address refused connections, the members have declared its host down, or it is an earlier
    life of this very process. A wrong proof costs an election, never a second writer.
-5. Who has met a higher epoch than it would lead with does not lead: the store was restored from a
-   backup, and the operator has to say so.
+5. Who has met a higher epoch than it would lead with, or has seen a later revision of the store,
+   does not lead: the store was restored from a backup, and the operator has to say so by raising
+   the generation. Pairs of generation and revision are compared, so that this is one comparison.
 
 `handle(event, now_s)` returns effects; `wake_at_s` says when to come back without an event. The
 machine asks for one store operation of each kind at a time and expects its outcome as an event. It
@@ -280,15 +281,19 @@ class _Lease:
 class ElectionMachine:
     """One scheduler's part in the election. See the top of this file."""
 
-    def __init__(self, parameters: Parameters, *, highest: Epoch = NO_EPOCH) -> None:
+    def __init__(
+        self, parameters: Parameters, *, highest: Epoch = NO_EPOCH, position: Epoch = NO_EPOCH
+    ) -> None:
         """Start as a follower without a lease.
 
         Args:
             parameters: Who campaigns.
             highest: The highest epoch met before this start.
+            position: Generation and revision of the store that were seen before this start.
         """
         self._parameters = parameters
         self._highest = highest
+        self._position = position
         self._role = Role.FOLLOWING
         self._epoch = NO_EPOCH
         self._lease: _Lease | None = None
@@ -310,6 +315,11 @@ class ElectionMachine:
     def epoch(self) -> Epoch:
         """The term that is led or was led last; `NO_EPOCH`: none yet."""
         return self._epoch
+
+    @property
+    def position(self) -> Epoch:
+        """The furthest generation and revision of the store that were seen."""
+        return self._position
 
     @property
     def valid_until_s(self) -> float:
@@ -354,6 +364,7 @@ class ElectionMachine:
                 pass
             case StoreSeen():
                 self._seen = event
+                self._position = max(self._position, Epoch(event.generation, event.revision))
                 if event.leader is not None:
                     self._meet(_epoch_of(event.leader), effects)
             case LeaseGranted() | LeaseRenewed():
@@ -438,6 +449,8 @@ class ElectionMachine:
         if self._highest > self._epoch:
             return "a higher epoch was met"
         seen = self._seen
+        if seen is not None and Epoch(seen.generation, seen.revision) < self._position:
+            return "the store went back"
         if seen is None or seen.revision < self._epoch.create_revision:
             return ""
         if seen.generation != self._epoch.generation:
@@ -514,12 +527,13 @@ class ElectionMachine:
 
         The epoch that it would lead with is above (generation, revision of the store).
         """
-        if self._highest <= Epoch(seen.generation, seen.revision):
+        met = max(self._highest, self._position)
+        if met <= Epoch(seen.generation, seen.revision):
             return ""
         return (
-            f"epoch {self._highest.generation}/{self._highest.create_revision} was met, and this "
-            f"store is at generation {seen.generation}, revision {seen.revision}: it was restored "
-            "from a backup, or is another one"
+            f"generation {met.generation}, revision {met.create_revision} was seen before, and "
+            f"this store is at generation {seen.generation}, revision {seen.revision}: it was "
+            "restored from a backup, or is another one"
         )
 
     def _ask(self, effect: Effect, effects: list[Effect]) -> None:

@@ -1,6 +1,6 @@
-"""What does a scheduler remember over a restart? Its id, and the highest epoch that it has met.
+"""What does a scheduler remember over a restart? Its id, and how far it has seen epochs and store.
 
-Both are in one file of its data folder. The folder is locked while the scheduler runs: two
+All of it is in one file of its data folder. The folder is locked while the scheduler runs: two
 processes with one id would take each other for an earlier life, and never stop electing.
 """
 
@@ -26,15 +26,21 @@ _FILE_BYTES_MAX: Final = 65_536
 
 
 class EpochMemory:
-    """The scheduler's id and the highest epoch; opened once, closed at the end."""
+    """The scheduler's id and how far it has seen; opened once, closed at the end."""
 
     def __init__(
-        self, folder: Path, scheduler_id: SchedulerId, highest: Epoch, lock: IO[bytes]
+        self,
+        folder: Path,
+        scheduler_id: SchedulerId,
+        highest: Epoch,
+        position: Epoch,
+        lock: IO[bytes],
     ) -> None:
         """Hold what was read; use `open`."""
         self.scheduler_id: Final = scheduler_id
         self._folder = folder
         self._highest = highest
+        self._position = position
         self._lock = lock
 
     @classmethod
@@ -64,7 +70,7 @@ class EpochMemory:
                     hint="name another with --data",
                 ) from error
             if content is None:
-                memory = cls(folder, SchedulerId(ids.new()), NO_EPOCH, lock)
+                memory = cls(folder, SchedulerId(ids.new()), NO_EPOCH, NO_EPOCH, lock)
                 memory._write()
             else:
                 memory = cls(folder, *_parsed(content, folder / _FILE), lock)
@@ -76,14 +82,24 @@ class EpochMemory:
         """The highest epoch that was met; `NO_EPOCH`: none yet."""
         return self._highest
 
-    async def remember(self, epoch: Epoch) -> None:
-        """Keep an epoch, if it is higher than what is kept; it is on the disk when this returns.
+    @property
+    def position(self) -> Epoch:
+        """The furthest generation and revision of the store; `NO_EPOCH`: none yet."""
+        return self._position
+
+    async def remember(self, epoch: Epoch = NO_EPOCH, position: Epoch = NO_EPOCH) -> None:
+        """Keep what is higher than what is kept; it is on the disk when this returns.
+
+        Args:
+            epoch: An epoch that was met.
+            position: A generation and revision of the store that were seen.
 
         Raises:
             FailedPrecondition: The disk refused it. It is remembered until the end all the same.
         """
-        if epoch > self._highest:
-            self._highest = epoch
+        if epoch > self._highest or position > self._position:
+            self._highest = max(self._highest, epoch)
+            self._position = max(self._position, position)
             await asyncio.to_thread(self._write)
 
     def close(self) -> None:
@@ -95,6 +111,7 @@ class EpochMemory:
         state = {
             "scheduler_id": self.scheduler_id,
             "epoch": [self._highest.generation, self._highest.create_revision],
+            "store": [self._position.generation, self._position.create_revision],
         }
         path = self._folder / _FILE
         temporary = path.with_suffix(".new")
@@ -116,15 +133,17 @@ def _read(path: Path) -> bytes | None:
         return None
 
 
-def _parsed(content: bytes, path: Path) -> tuple[SchedulerId, Epoch]:
+def _parsed(content: bytes, path: Path) -> tuple[SchedulerId, Epoch, Epoch]:
     try:
         state = json.loads(content)
         scheduler_id = state["scheduler_id"]
-        generation, create_revision = (int(number) for number in state["epoch"])
+        highest, position = (
+            Epoch(*(int(number) for number in state[name])) for name in ("epoch", "store")
+        )
         if not is_id(scheduler_id):
             raise ValueError("the id is none")
     except (ValueError, KeyError, TypeError) as error:
         raise FailedPrecondition(
             f"{path} is damaged: {error}", hint="remove it: this scheduler gets a new id"
         ) from error
-    return SchedulerId(scheduler_id), Epoch(generation, create_revision)
+    return SchedulerId(scheduler_id), highest, position

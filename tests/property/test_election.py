@@ -107,6 +107,7 @@ def test_terms_never_overlap_and_end_with_the_lease(steps: list[tuple[Event, flo
                     assert not is_leading
                     assert not is_ending
                     assert highest <= Epoch(shown.generation, shown.revision)
+                    assert machine.position <= Epoch(shown.generation, shown.revision)
                 case _:
                     pass
         assert is_leading == (machine.role is Role.LEADING)

@@ -178,7 +178,7 @@ async def test_a_higher_epoch_than_the_stores_is_complained_about(
     async with member.running():
         while not member.election.complaint:
             await asyncio.sleep(0.01)
-        assert "epoch 1/10000 was met" in member.election.complaint
+        assert "generation 1, revision 10000 was seen" in member.election.complaint
         assert (await MemoryStore(data).get(keys.LEADER)).item is None
 
 
@@ -230,12 +230,13 @@ def test_the_memory_outlives_the_process(tmp_path: Path) -> None:
     """Id and highest epoch come back; a lower epoch is no news; a second process is refused."""
     memory = EpochMemory.open(tmp_path, CountingIds(5))
     asyncio.run(memory.remember(Epoch(2, 7)))
-    asyncio.run(memory.remember(Epoch(1, 900)))
+    asyncio.run(memory.remember(Epoch(1, 900), Epoch(2, 30)))
     with pytest.raises(FailedPrecondition, match="another scheduler uses"):
         EpochMemory.open(tmp_path, CountingIds(6))
     memory.close()
     again = EpochMemory.open(tmp_path, CountingIds(6))
     assert (again.scheduler_id, again.highest) == (memory.scheduler_id, Epoch(2, 7))
+    assert again.position == Epoch(2, 30)
     again.close()
     (tmp_path / "scheduler.json").write_text("{}")
     with pytest.raises(FailedPrecondition, match="damaged"):

@@ -256,7 +256,7 @@ def test_who_met_a_higher_epoch_does_not_lead() -> None:
     effects = rig.tell(Tick(), LeaseGranted(LEASE, TTL_S, START_S), seen(revision=60))
     assert not [effect for effect in effects if isinstance(effect, Campaign)]
     (complaint,) = [effect for effect in effects if isinstance(effect, Complain)]
-    assert "epoch 1/500 was met" in complaint.message
+    assert "generation 1, revision 500 was seen before" in complaint.message
     assert "generation 1, revision 60" in complaint.message
     assert rig.tell(seen(revision=61)) != [], "the message names the revision"
     effects = rig.tell(seen(revision=62, generation=2))
@@ -287,3 +287,29 @@ def test_a_victory_with_a_lease_that_is_gone_is_none() -> None:
     effects = rig.tell(Won(LEASE, 1, StoreRevision(61)))
     assert not [effect for effect in effects if isinstance(effect, StartTerm)]
     assert rig.machine.role is Role.FOLLOWING
+
+
+def test_a_leader_whose_store_went_back_leads_no_longer() -> None:
+    """A store restored from a backup may still hold the leader's key: it is given up all the same.
+
+    Nobody leads until the generation was raised.
+    """
+    rig = Rig()
+    rig.lead()
+    mine = leader(ME, lease=LEASE, created=61)
+    assert rig.tell(seen(mine, revision=90)) == []
+    assert rig.tell(seen(mine, revision=80)) == [EndTerm("the store went back")]
+    (revoke,) = rig.tell(TermEnded())
+    assert isinstance(revoke, Revoke)
+    effects = rig.tell(Revoked(), LeaseGranted(NEXT_LEASE, TTL_S, START_S), seen(revision=81))
+    assert not [effect for effect in effects if isinstance(effect, Campaign)]
+    assert Campaign(NEXT_LEASE, 2) in rig.tell(seen(revision=82, generation=2))
+
+
+def test_a_store_that_was_seen_further_before_the_start_is_not_led() -> None:
+    """What a scheduler remembers of the store outlives its process."""
+    machine = ElectionMachine(Parameters(ME, TTL_S), position=Epoch(1, 100))
+    machine.handle(LeaseGranted(LEASE, TTL_S, START_S), START_S)
+    (complaint,) = machine.handle(seen(revision=99), START_S)
+    assert isinstance(complaint, Complain)
+    assert machine.handle(seen(revision=100), START_S) == [Complain(""), Campaign(LEASE, 1)]
