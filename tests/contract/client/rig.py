@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -48,7 +48,7 @@ from scheduler.api.ports import (
 from scheduler.api.service import ClusterService
 from scheduler.reconcile import NodeObservation, Observed
 from scheduler.store import keys
-from scheduler.store.base import Committed, Operation, Put, Store, Txn
+from scheduler.store.base import Committed, Delete, Operation, Put, Store, Txn
 from scheduler.store.codec import encode
 from scheduler.store.memory import MemoryData, MemoryStore
 from scheduler.store.mirror import Mirror
@@ -198,13 +198,18 @@ class ApiScheduler:
             await asyncio.wait({running})
 
 
-class Cluster:
-    """Schedulers over one store in memory, and what nodes report to their leader."""
+def memory_stores() -> Callable[[], Store]:
+    """Return what makes clients of one new store in memory."""
+    data = MemoryData(SystemClock().monotonic_s)
+    return lambda: MemoryStore(data)
 
-    def __init__(self, schedulers: int = 1) -> None:
-        self.data = MemoryData(SystemClock().monotonic_s)
-        self.stores = [MemoryStore(self.data) for _ in range(schedulers)]
-        self.writer = MemoryStore(self.data)
+
+class Cluster:
+    """Schedulers over one store, and what nodes report to their leader."""
+
+    def __init__(self, schedulers: int, new_store: Callable[[], Store]) -> None:
+        self.stores = [new_store() for _ in range(schedulers)]
+        self.writer = new_store()
         self.schedulers = [
             ApiScheduler(number, store) for number, store in enumerate(self.stores, start=1)
         ]
@@ -295,9 +300,16 @@ def running(task: TaskAssignment, *, health: Health = Health.NONE) -> AttemptRep
 
 
 @asynccontextmanager
-async def cluster(schedulers: int = 1, *, leads: bool = True) -> AsyncIterator[Cluster]:
-    """Serve a cluster of some schedulers; the first leads unless a test says otherwise."""
-    made = Cluster(schedulers)
+async def cluster(
+    schedulers: int = 1, *, leads: bool = True, new_store: Callable[[], Store] | None = None
+) -> AsyncIterator[Cluster]:
+    """Serve a cluster of some schedulers; the first leads unless a test says otherwise.
+
+    A store that is not new is emptied first.
+    """
+    made = Cluster(schedulers, new_store or memory_stores())
+    for item in (await made.writer.list(keys.ROOT)).items:
+        await made.writer.commit(Txn((), (Delete(item.key),)))
     keyring = KeyringRecord((GossipKey(0, b"k" * 32, primary=True),))
     await made.writer.commit(
         Txn(
@@ -308,10 +320,14 @@ async def cluster(schedulers: int = 1, *, leads: bool = True) -> AsyncIterator[C
             ),
         )
     )
-    async with _serving(made.schedulers):
-        if leads:
-            made.lead()
-        yield made
+    try:
+        async with _serving(made.schedulers):
+            if leads:
+                made.lead()
+            yield made
+    finally:
+        for store in (*made.stores, made.writer):
+            await store.close()
 
 
 @asynccontextmanager

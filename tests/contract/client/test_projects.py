@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -20,16 +21,18 @@ from dray.errors import (
 from dray.model import ConfigSpec, FileMount, ProjectSpec, SecretSpec
 from dray.names import RequestId
 from dray.views import ChangeKind
-from scheduler.store.memory import CommitFault
+from scheduler.store.base import Store
+from scheduler.store.memory import CommitFault, MemoryStore
 from tests.builders import a_container, a_port, a_service, an_id
 from tests.contract.client.rig import cluster, project_of
 
+NewStore = Callable[[], Store]
 REQUEST = RequestId(an_id(77))
 
 
-async def test_a_project_is_applied_changed_and_removed() -> None:
+async def test_a_project_is_applied_changed_and_removed(new_store: NewStore) -> None:
     """Services are created, changed, kept or removed, and every change is a numbered revision."""
-    async with cluster() as made, made.client() as client:
+    async with cluster(new_store=new_store) as made, made.client() as client:
         web, worker = a_service("web", replicas=2), a_service("worker")
         reply = await client.apply_project(project_of(web, worker))
         assert [each.kind for each in reply.services] == [ChangeKind.CREATED] * 2
@@ -62,9 +65,9 @@ async def test_a_project_is_applied_changed_and_removed() -> None:
             await client.apply_project(project_of(web))
 
 
-async def test_a_repeated_call_is_carried_out_once() -> None:
+async def test_a_repeated_call_is_carried_out_once(new_store: NewStore) -> None:
     """The same request id gives the first result, on any scheduler, however often it is sent."""
-    async with cluster(2) as made:
+    async with cluster(2, new_store=new_store) as made:
         spec = project_of(a_service("web"))
         async with made.client(made.schedulers[0]) as one, made.client(made.schedulers[1]) as two:
             first = await one.apply_project(spec, Write(REQUEST, if_revision=0))
@@ -85,15 +88,17 @@ async def test_a_lost_answer_is_repeated_by_the_client(fault: CommitFault) -> No
     """Whether a write was applied or not when its answer was lost, it is applied once."""
     async with cluster() as made, made.client() as client:
         await client.get_cluster_info()
-        made.stores[0].fail_next_commit(fault)
+        store = made.stores[0]
+        assert isinstance(store, MemoryStore)
+        store.fail_next_commit(fault)
         await client.apply_project(project_of(a_service("web")))
         history = await client.list_revisions("shop", "web")
         assert [each.revision for each in history.revisions] == [1]
 
 
-async def test_a_write_that_expects_another_revision_is_refused() -> None:
+async def test_a_write_that_expects_another_revision_is_refused(new_store: NewStore) -> None:
     """`if_revision` protects against others, and 0 against what exists."""
-    async with cluster() as made, made.client() as client:
+    async with cluster(new_store=new_store) as made, made.client() as client:
         spec = project_of(a_service("web"))
         first = await client.apply_project(spec, Write(if_revision=0))
         with pytest.raises(RevisionConflict, match="exists already"):
@@ -105,9 +110,9 @@ async def test_a_write_that_expects_another_revision_is_refused() -> None:
         assert scaled.revision > first.revision
 
 
-async def test_scale_restart_history_diff_and_revert() -> None:
+async def test_scale_restart_history_diff_and_revert(new_store: NewStore) -> None:
     """Each is a new revision; a revert brings back the content of an older one."""
-    async with cluster() as made, made.client() as client:
+    async with cluster(new_store=new_store) as made, made.client() as client:
         await client.apply_project(project_of(a_service("web", replicas=1)))
         (scaled,) = (await client.scale_services("shop", {"web": 3})).services
         assert (scaled.kind, scaled.revision) == (ChangeKind.UPDATED, 2)
@@ -137,9 +142,9 @@ async def test_scale_restart_history_diff_and_revert() -> None:
         assert older.service.record.spec.mode.replicas == 3
 
 
-async def test_services_get_addresses_of_their_own() -> None:
+async def test_services_get_addresses_of_their_own(new_store: NewStore) -> None:
     """Each service has one address, keeps it when it changes, and gives it back at its end."""
-    async with cluster() as made, made.client() as client:
+    async with cluster(new_store=new_store) as made, made.client() as client:
         await client.apply_project(project_of(a_service("web"), a_service("db")))
         before = {
             each.record.spec.name: each.record.vip
@@ -155,9 +160,9 @@ async def test_services_get_addresses_of_their_own() -> None:
         assert made.first.mirror.snapshot.vips == {}
 
 
-async def test_ports_are_chosen_and_never_taken_twice() -> None:
+async def test_ports_are_chosen_and_never_taken_twice(new_store: NewStore) -> None:
     """An open port is chosen and kept; a port that another service publishes is refused."""
-    async with cluster() as made, made.client() as client:
+    async with cluster(new_store=new_store) as made, made.client() as client:
         web = a_service("web", ports=(a_port(80),))
         await client.apply_project(project_of(web))
         chosen = (await client.get_service("shop", "web")).service
@@ -172,7 +177,7 @@ async def test_ports_are_chosen_and_never_taken_twice() -> None:
         assert caught.value.context["field"] == "services.api.ports"
 
 
-async def test_contents_replace_the_tasks_that_use_them() -> None:
+async def test_contents_replace_the_tasks_that_use_them(new_store: NewStore) -> None:
     """A config's new content replaces its users alone; a secret is never in a reply."""
     mount = FileMount("motd", "/etc/motd")
     key = FileMount("key", "/run/secrets/key")
@@ -186,7 +191,7 @@ async def test_contents_replace_the_tasks_that_use_them() -> None:
             secrets=(SecretSpec("key", "shop_key", content=secret),),
         )
 
-    async with cluster() as made, made.client() as client:
+    async with cluster(new_store=new_store) as made, made.client() as client:
         await client.apply_project(spec(b"one"))
         same = await client.apply_project(spec(b"one"))
         assert {each.kind for each in same.services} == {ChangeKind.UNCHANGED}
@@ -229,18 +234,18 @@ async def test_contents_replace_the_tasks_that_use_them() -> None:
     ids=["name", "twice", "label", "replicas", "reference"],
 )
 async def test_a_project_that_contradicts_itself_is_refused(
-    spec: ProjectSpec, message: str
+    new_store: NewStore, spec: ProjectSpec, message: str
 ) -> None:
     """The refusal names the field, and nothing is stored."""
-    async with cluster() as made, made.client() as client:
+    async with cluster(new_store=new_store) as made, made.client() as client:
         with pytest.raises(InvalidRequest, match=message):
             await client.apply_project(spec)
         assert (await client.list_projects()).projects == ()
 
 
-async def test_what_fits_no_transaction_is_refused_with_the_way_out() -> None:
+async def test_what_fits_no_transaction_is_refused_with_the_way_out(new_store: NewStore) -> None:
     """A change of very many services says how to make it in parts."""
-    async with cluster() as made, made.client() as client:
+    async with cluster(new_store=new_store) as made, made.client() as client:
         services = [a_service(f"s{number:03}") for number in range(60)]
         with pytest.raises(ResourceExhausted, match="60 services") as caught:
             await client.apply_project(project_of(*services))
@@ -252,9 +257,9 @@ async def test_what_fits_no_transaction_is_refused_with_the_way_out() -> None:
         assert (await client.list_services("shop")).services == ()
 
 
-async def test_unknown_things_are_named_with_what_there_is() -> None:
+async def test_unknown_things_are_named_with_what_there_is(new_store: NewStore) -> None:
     """A wrong name says which names there are."""
-    async with cluster() as made, made.client() as client:
+    async with cluster(new_store=new_store) as made, made.client() as client:
         await client.apply_project(project_of(a_service("web")))
         for call in (
             client.get_project("no"),
