@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -21,7 +22,9 @@ from dray.errors import (
 from dray.model import ConfigSpec, FileMount, ProjectSpec, SecretSpec
 from dray.names import RequestId
 from dray.views import ChangeKind
-from scheduler.store.base import Store
+from scheduler.store import keys
+from scheduler.store.base import Put, Store
+from scheduler.store.codec import encode
 from scheduler.store.memory import CommitFault, MemoryStore
 from tests.builders import a_container, a_port, a_service, an_id
 from tests.contract.client.rig import cluster, project_of
@@ -278,3 +281,42 @@ async def test_unknown_things_are_named_with_what_there_is(new_store: NewStore) 
         with pytest.raises(DrayError) as refused:
             await client.list_tasks(node="n9")
         assert refused.value.code is ErrorCode.NOT_FOUND
+
+
+async def test_writes_that_race_follow_one_another(new_store: NewStore) -> None:
+    """Many writers on two schedulers: each write is a revision of its own, none is lost."""
+    async with cluster(2, new_store=new_store) as made:
+        one, two = made.schedulers
+        async with made.client(one) as first, made.client(two) as second:
+            await first.apply_project(project_of(a_service("web"), a_service("db")))
+            clients = [first, second] * 4
+            replies = await asyncio.gather(
+                *(
+                    client.scale_services("shop", {"web" if number % 2 else "db": number + 10})
+                    for number, client in enumerate(clients)
+                )
+            )
+            numbers = [(each.services[0].service, each.services[0].revision) for each in replies]
+            assert sorted(numbers) == [
+                (service, revision) for service in ("db", "web") for revision in range(2, 6)
+            ]
+            assert len({each.revision for each in replies}) == len(replies)
+
+
+async def test_projects_that_race_share_no_address(new_store: NewStore) -> None:
+    """Services that are created at once on two schedulers get addresses of their own."""
+    async with cluster(2, new_store=new_store) as made:
+        one, two = made.schedulers
+        small = replace(made.first.mirror.snapshot.cluster, vip_range_cidr="10.224.0.0/29")
+        await made.write(Put(keys.CLUSTER, encode(small)))
+        async with made.client(one) as first, made.client(two) as second:
+            await asyncio.gather(
+                *(
+                    client.apply_project(project_of(a_service("web"), name=f"p{number}"))
+                    for number, client in enumerate([first, second] * 3)
+                )
+            )
+            listed = (await first.list_services()).services
+            assert len({each.record.vip for each in listed}) == 6
+            with pytest.raises(ResourceExhausted, match="6 addresses"):
+                await second.apply_project(project_of(a_service("web"), name="more"))
