@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final
 
 import grpc
@@ -58,6 +58,7 @@ RELAYS_MAX: Final = 64  # relays of one node at once
 MEMBERS_MAX: Final = 1_000  # members in one message
 TERMINAL_SIGNALS: Final = {"SIGINT": b"\x03", "SIGQUIT": b"\x1c", "SIGTSTP": b"\x1a"}
 LINE_BYTES: Final = 100  # of a line's message beside the line itself
+END_WITHIN_S: Final = 5.0  # s for the user's side to take the end
 QUEUE_LINES_MAX: Final = 256  # lines that wait to be sent
 
 
@@ -133,6 +134,7 @@ class _Relay:
         self._parts = parts
         self._call = call
         self._copied_bytes = 0
+        self._reading: asyncio.Task[None] | None = None  # to cancel a read ends the whole call
 
     async def run(self, message: node_pb2.OpenRelay) -> None:
         """Answer what was asked, and say how it ended."""
@@ -153,10 +155,18 @@ class _Relay:
             end.error.CopyFrom(error_to_proto(error))
             end.code = error.code.value
         end.copied_bytes = self._copied_bytes
-        await self._call.write(node_pb2.RelayRequest(end=end))
-        await self._call.done_writing()
-        while await self._call.read() is not grpc.aio.EOF:
-            continue
+        try:
+            await self._call.write(node_pb2.RelayRequest(end=end))
+            await self._call.done_writing()
+            async with asyncio.timeout(END_WITHIN_S):
+                if self._reading is None:
+                    await self._read_out()
+                else:
+                    await asyncio.wait({self._reading})
+        finally:
+            if self._reading is not None:
+                self._reading.cancel()
+                await asyncio.wait({self._reading})
 
     async def _answer(self, message: node_pb2.OpenRelay) -> None:
         match message.WhichOneof("purpose"):
@@ -220,7 +230,7 @@ class _Relay:
         reader = LogReader(
             query, cluster_id, self._parts.agent.book, self._parts.runtime, self._parts.clock
         )
-        await self._until_read_ends(self._send_lines(reader))
+        await self._until_read_ends(self._send_lines(reader), self._read_out())
 
     async def _send_lines(self, reader: LogReader) -> None:
         """Send lines as they come: as many in a message as are there, so no line waits."""
@@ -249,18 +259,21 @@ class _Relay:
         if batch:
             await self._send(log_lines=to_proto(LogLines(tuple(batch)), node_pb2.LogLines))
 
-    async def _until_read_ends(self, work: Awaitable[None]) -> None:
-        """Do something until it is done, or the user's side has gone."""
-        working = asyncio.ensure_future(work)
-        reading = asyncio.ensure_future(self._read_out())
+    async def _until_read_ends(
+        self, work: Coroutine[None, None, None], reading: Coroutine[None, None, None]
+    ) -> None:
+        """Do something until it is done, or the user's side has gone; its failure is raised."""
+        working = asyncio.create_task(work)
+        self._reading = asyncio.create_task(reading)
         try:
-            await asyncio.wait({working, reading}, return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                working.result()
+            await asyncio.wait({working, self._reading}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                self._reading.result()
+                return
+            working.result()
         finally:
-            for task in (working, reading):
-                task.cancel()
-            await asyncio.wait({working, reading})
+            working.cancel()
+            await asyncio.wait({working})
 
     async def _read_out(self) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -284,18 +297,7 @@ class _Relay:
         )
         async with self._parts.runtime.exec(state.container_id, request) as session:
             await self._output(ExecOutput(started=True))
-            feeding = asyncio.ensure_future(self._feed(session, request))
-            sending = asyncio.ensure_future(self._send_output(session))
-            try:
-                await asyncio.wait({feeding, sending}, return_when=asyncio.FIRST_COMPLETED)
-                if feeding.done() and not sending.done():
-                    feeding.result()  # the user's input may end before the output
-                    await sending
-                sending.result()
-            finally:
-                for task in (feeding, sending):
-                    task.cancel()
-                await asyncio.wait({feeding, sending})
+            await self._until_read_ends(self._send_output(session), self._feed(session, request))
 
     async def _send_output(self, session: ExecSession) -> None:
         async for stream, data in session.output():
