@@ -36,10 +36,11 @@ import structlog
 
 from dray.addresses import HostPort
 from dray.clock import SystemClock
-from dray.model import FactView, ServiceKey
+from dray.model import FactView, ServiceFacts, ServiceKey, ServiceRevision
 from node.dns.serve import ServerConfig
 from node.dns.service import NodeDns
 from node.dns.zone import ZoneConfig
+from node.gossip.packing import pack_service
 from tests.dns_world import HOME, RANGES, World, an_asker, an_endpoint, node_id
 from tests.lab import BUSYBOX, Lab
 
@@ -82,17 +83,24 @@ class Source:
         self.world = World(*self.nodes)
         self._changed = asyncio.Condition()
         self._rng = random.Random(1)
+        self._packed: dict[tuple[int, int], bytes] = {}
         for service in range(SERVICES):
-            self.publish(service, ENDPOINTS)
+            for count in (ENDPOINTS - 1, ENDPOINTS):
+                self.publish(service, count)
 
     def publish(self, service: int, count: int) -> None:
-        """Let a node have these endpoints of a service."""
+        """Let a node have so many endpoints of a service; packed once, as they come in gossip."""
         key = ServiceKey(f"p{service % PROJECTS}", f"s{service}")
-        endpoints = (
-            an_endpoint(slot, address(service, slot), service=key, networks=(NETWORK,))
-            for slot in range(1, count + 1)
-        )
-        self.world.publish(self.nodes[service % NODES], key, *endpoints)
+        value = self._packed.get((service, count))
+        if value is None:
+            endpoints = tuple(
+                an_endpoint(slot, address(service, slot), service=key, networks=(NETWORK,))
+                for slot in range(1, count + 1)
+            )
+            packed = pack_service(ServiceFacts(ServiceRevision(1), endpoints=endpoints))
+            assert isinstance(packed, bytes)
+            value = self._packed[service, count] = packed
+        self.world.merge(self.nodes[service % NODES], key, value)
 
     def view(self) -> FactView:
         """Return the newest view."""

@@ -106,11 +106,11 @@ class World:
         """Let a node publish a service anew."""
         value = pack_service(ServiceFacts(ServiceRevision(1), vip, endpoints=endpoints))
         assert isinstance(value, bytes), value
-        self._merge(node, service, value)
+        self.merge(node, service, value)
 
     def withdraw(self, node: str, service: ServiceKey) -> None:
         """Let a node withdraw what it published of a service."""
-        self._merge(node, service, None)
+        self.merge(node, service, None)
 
     def web(self, *slots: int, node: str = "b", vip: str = "") -> None:
         """Let a node publish healthy slots of shop/web at 10.192.0.SLOT."""
@@ -145,7 +145,8 @@ class World:
             return []
         return sorted(texts(self.ask(name, rtype, asker)))
 
-    def _merge(self, node: str, service: ServiceKey, value: bytes | None) -> None:
+    def merge(self, node: str, service: ServiceKey, value: bytes | None) -> None:
+        """Let a node publish packed facts of a service, or withdraw them."""
         self._version += 1
         key = FactKey(node_id(node), service_fact_name(service))
         self.store.merge(Fact(key, FactVersion(1, self._version), value), 0.0)

@@ -3,8 +3,9 @@
 `Zone` follows the node's `FactView`s and finds what is at a name. What a name means and who may see
 it:
 
-- A service is seen by those that share a Compose network with it; one without any endpoint, by its
-  project. Its name answers its own address (VIP) if it has one, else its endpoints.
+- A service is seen by those that share a Compose network with it; one that is on none (without any
+  endpoint, or on the machines' own network stack), by its project. Its name answers its own address
+  (VIP) if it has one, else its endpoints.
 - `tasks.` before a service's name: all endpoints that are served. A slot's number: that slot, also
   while it is not ready, since the peers of one cluster look for each other before they are; but not
   on a dead node while others of the service are served.
@@ -244,7 +245,8 @@ class Zone:
     def _askers(self, entry: Entry) -> dict[str, Asker]:
         found: dict[str, Asker] = {}
         for view in entry.endpoints:
-            if view.node_id == self._node_id:
+            # On the machine's own stack it has the machine's address, which others have as well.
+            if view.node_id == self._node_id and view.endpoint.networks:
                 asker = Asker(entry.key.project, frozenset(view.endpoint.networks))
                 for address in (view.endpoint.address, view.endpoint.address6):
                     if address:
@@ -329,7 +331,8 @@ class Zone:
             project, service = entry.key.project, entry.key.service
             if entry.vip == address and _is_seen(entry, asker):
                 names.append(service_name(project, service))
-            for judged in select(entry.endpoints, asker.networks).judged:
+            seen = _chosen(entry, entry.endpoints, asker) if _is_seen(entry, asker) else None
+            for judged in seen.judged if seen is not None else ():
                 endpoint = judged.view.endpoint
                 is_there = address in (endpoint.address, endpoint.address6)
                 if is_there and judged.reason != ANOTHER_NETWORK:
@@ -354,7 +357,7 @@ def _is_seen(entry: Entry, asker: Asker) -> bool:
     """Return whether an asker may know of a service at all."""
     if asker.networks is None:
         return True
-    if not entry.endpoints:
+    if not entry.networks:
         return entry.key.project == asker.project
     return not asker.networks.isdisjoint(entry.networks)
 
@@ -366,6 +369,11 @@ def _is_called(entry: Entry, text: str, asker: Asker) -> bool:
     if asker.networks is None:
         return True
     return any((network, text) in entry.aliases for network in asker.networks)
+
+
+def _chosen(entry: Entry, views: Iterable[EndpointView], asker: Asker) -> Selection:
+    """Return which endpoints of a service that an asker sees are served to it."""
+    return select(views, asker.networks if entry.networks else None)
 
 
 def _views(entry: Entry, text: str, asker: Asker) -> tuple[EndpointView, ...]:
@@ -388,7 +396,7 @@ def _addresses(views: Iterable[EndpointView]) -> list[str]:
 
 def _service_found(entries: list[Entry], text: str, asker: Asker, keys: set[str]) -> Found:
     considered = [
-        Considered(entry.key, entry.vip, select(_views(entry, text, asker), asker.networks))
+        Considered(entry.key, entry.vip, _chosen(entry, _views(entry, text, asker), asker))
         for entry in entries
     ]
     addresses: list[str] = []
@@ -399,7 +407,7 @@ def _service_found(entries: list[Entry], text: str, asker: Asker, keys: set[str]
 
 def _tasks_found(entries: list[Entry], text: str, asker: Asker, keys: set[str]) -> Found:
     considered = [
-        Considered(entry.key, "", select(_views(entry, text, asker), asker.networks))
+        Considered(entry.key, "", _chosen(entry, _views(entry, text, asker), asker))
         for entry in entries
     ]
     addresses = [a for each in considered for a in _addresses(each.selection.used)]
@@ -410,20 +418,21 @@ def _slot_found(entries: list[Entry], text: str, slot: int, asker: Asker, keys: 
     considered: list[Considered] = []
     for entry in entries:
         views = _views(entry, text, asker)
-        own = select((v for v in views if v.endpoint.slot.slot == slot), asker.networks)
+        own = _chosen(entry, (v for v in views if v.endpoint.slot.slot == slot), asker)
         if any(judged.reason != ANOTHER_NETWORK for judged in own.judged):
-            considered.append(Considered(entry.key, "", _without_lost(own, views, asker)))
+            considered.append(
+                Considered(entry.key, "", _without_lost(own, _chosen(entry, views, asker)))
+            )
     if not considered:
         return Found(frozenset(keys), exists=False)
     addresses = [a for each in considered for a in _addresses(each.selection.used)]
     return _found(keys, addresses, considered)
 
 
-def _without_lost(own: Selection, views: tuple[EndpointView, ...], asker: Asker) -> Selection:
+def _without_lost(own: Selection, whole: Selection) -> Selection:
     """Return what is served of a slot: nothing on a dead node while others are served."""
     is_lost = bool(own.used) and standing(own.used[0])[0] is Standing.LOST
-    served = select(views, asker.networks).used if is_lost else ()
-    if not served or standing(served[0])[0] is Standing.LOST:
+    if not is_lost or standing(whole.used[0])[0] is Standing.LOST:
         return own
     judged = tuple(dataclasses.replace(each, is_used=False) for each in own.judged)
     return Selection((), judged, is_last_resort=False)
@@ -436,7 +445,7 @@ def _ports_found(
     found: list[Srv] = []
     considered: list[Considered] = []
     for entry in entries:
-        selection = select(_views(entry, text, asker), asker.networks)
+        selection = _chosen(entry, _views(entry, text, asker), asker)
         considered.append(Considered(entry.key, "", selection))
         for view in selection.used:
             endpoint = view.endpoint

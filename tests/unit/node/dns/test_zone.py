@@ -215,6 +215,16 @@ def test_a_service_without_endpoints() -> None:
     assert world.ask("tasks.web", "A", SHOP).rcode() == 0
 
 
+def test_on_the_machines_stack() -> None:
+    """A service on the machine's own network is found in its project; its address is no client."""
+    world = World()
+    world.publish("a", WEB, an_endpoint(1, "192.0.2.1", networks=()))
+    assert world.addresses("web", SHOP) == ["192.0.2.1"]
+    assert world.addresses("1.web", SHOP) == ["192.0.2.1"]
+    assert world.addresses("web.shop.dray.internal", BLOG) == []
+    assert world.zone.own_askers() == {}
+
+
 def test_readiness() -> None:
     """Only healthy endpoints on living nodes are served; a slot by its number also before it is."""
     world = World()
