@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from dray.errors import DrayError
 from dray.model import EndpointView, FactView, ServiceFacts, ServiceKey
 from dray.names import NodeId, TaskId
 from node.discovery import Standing, standing
@@ -55,6 +56,8 @@ class Balancer:
         self._ended: set[str] = set()
         self._opened: set[int] = set()
         self._is_handed_over = False
+        self._hairpins = kernel.Hairpins()
+        self._flow_problem = ""
         self._refused_ports: dict[ServiceKey, tuple[str, ...]] = {}
         self.configure(config)
 
@@ -131,7 +134,7 @@ class Balancer:
         """Write what changed, then end the connections to what is gone.
 
         Raises:
-            DrayError: It was not written, or connections were not ended; call it again.
+            DrayError: It was not written; call it again.
         """
         if not self._is_handed_over:
             self.rebuild()
@@ -140,8 +143,9 @@ class Balancer:
         self._after_writing()
 
     def problems(self) -> tuple[str, ...]:
-        """Return a sentence for every port that this node should publish and does not."""
-        found = [problem for each in self._refused_ports.values() for problem in each]
+        """Return a sentence for everything that the table should do and does not."""
+        found = [self._flow_problem] if self._flow_problem else []
+        found += [problem for each in self._refused_ports.values() for problem in each]
         found += [
             f"{' and '.join(owners)} both want {entry.key} of this node: the first one has it"
             for entry, owners in sorted(self._tables.contested().items())
@@ -150,13 +154,18 @@ class Balancer:
         return tuple(found)
 
     def _after_writing(self) -> None:
-        kernel.let_reach_themselves()
-        if self._ended:
-            self._firewall.end_flows(self._ended)
-            self._ended.clear()
-        if self._opened:
-            self._firewall.end_datagram_flows(self._opened)
-            self._opened.clear()
+        """End connections; a failure is a problem of its own, the table is written all the same."""
+        self._hairpins.allow()
+        self._flow_problem = ""
+        try:
+            if self._ended:
+                self._firewall.end_flows(self._ended)
+                self._ended.clear()
+            if self._opened:
+                self._firewall.end_datagram_flows(self._opened)
+                self._opened.clear()
+        except DrayError as error:
+            self._flow_problem = f"connections to endpoints that are gone are not ended: {error}"
 
     def _sync(self, services: Iterable[ServiceKey]) -> None:
         view = self._view

@@ -6,17 +6,19 @@ The functions block: the daemon calls them in a thread.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 from dray.errors import DrayError
 from node.network.commands import CommandFailed, run_tool
+from node.network.firewall import Firewall
 from node.network.observed import Observed, parse_links, parse_routes
 from node.network.plan import SYSCTLS, Step, StepKind
 from node.network.ruleset import BRIDGE
 
-__all__ = ["carry_out", "let_reach_themselves", "observe"]
+__all__ = ["Hairpins", "carry_out", "observe"]
 
 _SYSCTL_FOLDER: Final = Path("/proc/sys")
 _BRIDGE_FILTER: Final = "net.bridge.bridge-nf-call-iptables"
@@ -25,7 +27,9 @@ _IPTABLES: Final = ("iptables", "-w", "5")  # waits that long for its lock, seco
 
 
 def observe() -> Observed:
-    """Read what the kernel knows; what the engine and the table are is left at its default.
+    """Read what the kernel knows; what the engine knows is left at its default.
+
+    Of dray's table only whether there is one: `Firewall.is_whole` knows what is in it.
 
     Raises:
         DrayError: A tool is missing or failed.
@@ -37,6 +41,7 @@ def observe() -> Observed:
         sysctls=dict(_sysctls((*SYSCTLS, _BRIDGE_FILTER))),
         forward_chain=chain,
         forward_rules=rules,
+        is_table_whole=Firewall().exists(),
     )
 
 
@@ -58,12 +63,24 @@ def carry_out(steps: Sequence[Step], observed: Observed) -> None:
         raise problems[0]
 
 
-def let_reach_themselves() -> None:
-    """Let the bridge give a container's packets back to it, as when its VIP leads to itself."""
-    for port in Path(f"/sys/class/net/{BRIDGE}/brif").glob("*/hairpin_mode"):
-        with contextlib.suppress(OSError):  # a container that ends takes its port along
-            if port.read_text().strip() != "1":
-                port.write_text("1")
+class Hairpins:
+    """Lets the bridge give a container's packets back to it, as when its VIP leads to itself."""
+
+    def __init__(self) -> None:
+        """Know of no port of the bridge."""
+        self._done: frozenset[str] = frozenset()
+
+    def allow(self) -> None:
+        """Allow it for every port that the bridge has now and did not have before."""
+        folder = Path(f"/sys/class/net/{BRIDGE}/brif")
+        try:
+            ports = frozenset(os.listdir(folder))
+        except FileNotFoundError:
+            return
+        for port in ports - self._done:
+            with contextlib.suppress(OSError):  # a container that ends takes its port along
+                (folder / port / "hairpin_mode").write_text("1")
+        self._done = ports
 
 
 def _carry_out_kind(kind: StepKind, commands: list[str], chain: str) -> None:

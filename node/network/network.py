@@ -66,7 +66,9 @@ from node.runtime.base import ContainerNetwork
 __all__ = ["HANDOVER_S", "REPAIR_PERIOD_S", "MachineNetwork", "ResolvConf", "ViewSource"]
 
 REPAIR_PERIOD_S: Final = 30.0
-REPAIR_PAUSE_S: Final = 1.0  # at least between two repairs, however much changes
+REPAIR_PAUSE_S: Final = 1.0  # at least between two looks at the machine, however much changes
+REPAIR_PAUSE_MAX_S: Final = 10.0
+REPAIR_SHARE_MAX: Final = 0.1  # of the time that is spent looking while things keep changing
 HANDOVER_S: Final = 5.0  # how long the table of an earlier daemon serves before it is replaced
 PASSES_MAX: Final = 4  # of observing and repairing: a later one sees what an earlier one made
 THREADS: Final = 2  # one repairs, the other writes the table
@@ -117,6 +119,8 @@ class MachineNetwork:
         self._config: NetworkConfig | None = None
         self._attachments: Attachments | None = None
         self._balancer: Balancer | None = None
+        self._was_whole = False
+        self._early: dict[TaskId, str] = {}  # adopted before the node knew its subnet
         self._handover_until_s = 0.0
         self._faults: dict[str, Fault] = {}
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="network")
@@ -136,6 +140,7 @@ class MachineNetwork:
                 self._set_faults("repair", (str(error),))
                 raise
             self._set_faults("repair", ())
+            self._was_whole = True
 
     async def diagnose(self) -> Plan:
         """Return what is wrong with the machine's network now, repairing nothing.
@@ -155,9 +160,12 @@ class MachineNetwork:
         with NetworkChanges() as changes:
             while True:
                 await changes.wait(self._next_look_s())
+                begin_s = self._clock.monotonic_s()
                 if self._config is not None:
                     await self._look(self._config)
-                await self._clock.sleep(REPAIR_PAUSE_S)
+                took_s = self._clock.monotonic_s() - begin_s
+                pause_s = max(REPAIR_PAUSE_S, took_s / REPAIR_SHARE_MAX)
+                await self._clock.sleep(min(pause_s, REPAIR_PAUSE_MAX_S))
 
     def _next_look_s(self) -> float:
         handover_s = self._handover_until_s - self._clock.monotonic_s()
@@ -173,7 +181,10 @@ class MachineNetwork:
     async def _take_over(self, config: NetworkConfig) -> None:
         """Adopt a configuration; the table follows with the repair."""
         if self._attachments is None or self._attachments.pool.subnet != config.subnet:
-            self._attachments = await self._in_thread(self._read_attachments, config.subnet)
+            attachments = await self._in_thread(self._read_attachments, config.subnet)
+            for task_id, address in self._early.items():
+                attachments = adopted(attachments, task_id, address)
+            self._attachments, self._early, self._was_whole = attachments, {}, False
             self._balancer = None
         if self._balancer is None:
             self._balancer = Balancer(config, self._firewall, self._claims)
@@ -243,8 +254,10 @@ class MachineNetwork:
         """Take addresses for a task; see `NodeNetwork.attach`."""
         if template.network_mode is not NetworkMode.CLUSTER:
             return _shared_stack(template)
-        if self._attachments is None or self._config is None:
-            return AttachRefused("the node's network is not ready yet", retryable=True)
+        if self._attachments is None or not self._was_whole:
+            reasons = "; ".join(fault.message for fault in self.problems())
+            message = "the node's network is not ready yet"
+            return AttachRefused(f"{message}: {reasons}" if reasons else message, retryable=True)
         wanted = {each.ipv4_address for each in template.networks if each.ipv4_address}
         if len(wanted) > 1:
             return AttachRefused(
@@ -282,7 +295,8 @@ class MachineNetwork:
 
     async def adopt(self, task_id: TaskId, address: str, address6: str) -> None:
         """Take the addresses that a running container holds; see `NodeNetwork.adopt`."""
-        if self._attachments is None or not address:
+        if self._attachments is None:
+            self._early[task_id] = address
             return
         before = self._attachments
         self._attachments = adopted(before, task_id, address)
@@ -296,6 +310,7 @@ class MachineNetwork:
 
     async def release(self, task_id: TaskId) -> None:
         """Give a task's addresses back; see `NodeNetwork.release`."""
+        self._early.pop(task_id, None)
         if self._attachments is None or task_id not in self._attachments.pool.held:
             return
         task = self._attachments.tasks.get(task_id)

@@ -9,7 +9,8 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import IO, Any, cast
 
@@ -288,6 +289,23 @@ class Cluster:
         self.boxes[box.name] = box
         return box
 
+    def start_all(self, wanted: Iterable[tuple[Node, str, int, tuple[str, ...]]]) -> None:
+        """Run containers, on all nodes at the same time."""
+        work = list(wanted)
+
+        def start_on(node: Node) -> None:
+            for where, name, slot, networks in work:
+                if where is node:
+                    self.start(node, name, slot, networks)
+
+        self.on_all_nodes(start_on)
+
+    def on_all_nodes(self, do: Callable[[Node], object]) -> None:
+        """Do something with every node at the same time."""
+        with ThreadPoolExecutor(len(self.nodes)) as pool:
+            for outcome in [pool.submit(do, node) for node in self.nodes]:
+                outcome.result()
+
     def _serve(self, node: Node, pid: int, name: str) -> Process:
         process = node.host.popen(
             ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, "-c", SERVER, name, str(PORT)],
@@ -296,6 +314,13 @@ class Cluster:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         return process
+
+    def start_again(self, box: Box) -> None:
+        """Start the container of a slot that ended; it keeps its address."""
+        api = box.node.host.docker.api
+        api.start(box.container_id)
+        box.pid = api.inspect_container(box.container_id)["State"]["Pid"]
+        box.server = self._serve(box.node, box.pid, box.name)
 
     def remove(self, box: Box, *, tell: bool = True) -> None:
         """Remove a container, and tell everybody."""
@@ -418,8 +443,7 @@ def cluster_of(lab: Lab, networks: Iterable[NetworkSpec] = ()) -> Iterator[Clust
     try:
         for node in nodes:
             node.start()
-        for node in nodes:
-            node.ask("ensure", node.config)
+        cluster.on_all_nodes(lambda node: node.ask("ensure", node.config))
         yield cluster
     finally:
         cluster.close()

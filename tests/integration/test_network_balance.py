@@ -94,9 +94,9 @@ def spread(cluster: Cluster, address: str, port: int = PORT, tries: int = 40) ->
 def web_on_each_node(cluster: Cluster, *ports: PublishedPort, affinity: bool = False) -> list[Box]:
     """Run one container of `web` on every node."""
     cluster.services["web"] = service(1, ports, affinity=affinity)
-    boxes = [cluster.start(node, "web", node.host.index) for node in cluster.nodes]
+    cluster.start_all((node, "web", node.host.index, ("default",)) for node in cluster.nodes)
     cluster.tell()
-    return boxes
+    return [cluster.boxes[f"web.{node.host.index}"] for node in cluster.nodes]
 
 
 def program(box: Box, code: str, *arguments: str) -> Process:

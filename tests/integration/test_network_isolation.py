@@ -83,10 +83,13 @@ socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(outer + inner, (node, 47
 def cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
     """Keep one container of every service on each of two nodes; the third node is idle."""
     with kept_cluster(pytestconfig, NETWORKS) as made:
-        for number, (name, networks) in enumerate(SERVICES.items(), start=1):
+        for number, name in enumerate(SERVICES, start=1):
             made.services[name] = service(number)
-            for node in made.nodes[:2]:
-                made.start(node, name, node.host.index, networks)
+        made.start_all(
+            (node, name, node.host.index, networks)
+            for node in made.nodes[:2]
+            for name, networks in SERVICES.items()
+        )
         made.services["edge"] = service(1, (published(8080),))
         made.tell()
         yield made

@@ -26,7 +26,7 @@ VIEWS = st.lists(
     unique_by=lambda each: each.endpoint.slot,
 )
 CHANGES = st.lists(
-    st.tuples(SERVICES, VIEWS, st.booleans(), st.booleans()), min_size=1, max_size=12
+    st.tuples(SERVICES, VIEWS, st.booleans(), st.booleans()), min_size=1, max_size=6
 )
 
 
