@@ -10,6 +10,7 @@ from scheduler.placement.cluster import (
     cluster_view,
     folded,
 )
+from scheduler.placement.moves import Move, MoveGoal, MovePlan, plan_moves
 from scheduler.placement.result import (
     Eviction,
     Nearest,
@@ -26,6 +27,9 @@ from scheduler.placement.solve import Placer, place
 __all__ = [
     "ClusterView",
     "Eviction",
+    "Move",
+    "MoveGoal",
+    "MovePlan",
     "Nearest",
     "NodeClass",
     "Placed",
@@ -43,4 +47,5 @@ __all__ = [
     "cluster_view",
     "folded",
     "place",
+    "plan_moves",
 ]

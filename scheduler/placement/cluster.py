@@ -541,13 +541,16 @@ class _Tally:
     known: dict[int, tuple[TaskKind, ResourceReservations]] = field(default_factory=dict)
 
     def replace(self, old: PlacementNode, new: PlacementNode) -> int:
-        """Count a node anew; return how many tasks came or went."""
+        """Count a node anew; return how many tasks more or fewer there are of some kind."""
         kept = {id(share) for share in old.running} & {id(share) for share in new.running}
-        gone = sum(share.count for share in old.running if id(share) not in kept)
-        come = sum(share.count for share in new.running if id(share) not in kept)
-        self.count(old, -1, kept)
-        self.count(new, 1, kept)
-        return gone + come
+        change: dict[TaskKind, int] = {}
+        for node, sign in ((old, -1), (new, 1)):
+            self.count(node, sign, kept)
+            for share in node.running:
+                if id(share) not in kept:
+                    kind = self._kind(share.reservations)
+                    change[kind] = change.get(kind, 0) + share.count * sign
+        return sum(map(abs, change.values()))
 
     def count(
         self, node: PlacementNode, sign: int, kept: set[int] | frozenset[int] = frozenset()

@@ -211,7 +211,7 @@ class Board:
         """Renew the ranks of some rows for a kind of task."""
         fits = self.fits(kind.ask, rows)
         fits &= kind.allowed[rows]
-        if len(rows) <= FEW_ROWS:
+        if len(rows) <= FEW_ROWS and (kind.ask.gpu is None or self._model is not None):
             kind.ranks[rows] = np.where(fits, self._ranks(kind, rows), NOWHERE)
             return
         kind.ranks[rows] = NOWHERE
@@ -347,6 +347,7 @@ class Room:
         self.repellers = dict(view.repellers)
         self.takes: list[Take] = []
         self.evicted: dict[tuple[int, ServiceKey], int] = {}
+        self._has_kept_values = False
         self._log: list[int] = []
         self._ranked: dict[Hashable, Ranked] = {}
         self._known: dict[int, Ranked] = {}  # by identity of asks, all of which are kept below
@@ -395,9 +396,11 @@ class Room:
             if len(stale):
                 base.rank(found, stale)
         if self._is_shared:
-            kept_columns = (found.ranks.copy(), found.after.copy())
-            view.lineage.keep(ask.key, kept_columns, view.position)
-            view.lineage.keep("values", (base.values.copy(),), view.position)
+            view.lineage.keep(ask.key, (found.ranks, found.after), view.position)
+            if not self._has_kept_values and not base.has_unknown:
+                view.lineage.keep("values", (base.values.copy(),), view.position)
+                self._has_kept_values = True
+            found = Ranked(ask, base.scored, allowed, found.ranks.copy(), found.after.copy())
         return found
 
     def take(
@@ -435,6 +438,10 @@ class Room:
                 assert take.ask.gpu is not None
                 self.board.gpu_free[row, device] += take.ask.gpu.millis_per_gpu
             self._count(take, -1)
+
+    def release(self, group: TaskGroup, row: int) -> None:
+        """Give back the room of one task of a group that ran on a node, but not devices."""
+        self._count(Take(group.service, self.ask(group), [row], [1], ()), -1)
 
     def withhold(self, row: int, free: NDArray[np.int64], devices: NDArray[np.int64]) -> None:
         """Give no more than these amounts of a node to anyone.

@@ -337,7 +337,13 @@ def _is_first_of_all(world: _World, rule: Affinity, group: TaskGroup) -> bool:
     if not _is_about(rule, group.service.project, group.service, group.spec):
         return False
     return not any(
-        count and _is_about(rule, group.service.project, service, world.specs.get(service))
+        count
+        and _is_about(
+            rule,
+            group.service.project,
+            service,
+            group.spec if service == group.service else world.specs.get(service),
+        )
         for room in world.rooms.values()
         for service, count in room.replicas.items()
     )

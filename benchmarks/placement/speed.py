@@ -1,0 +1,242 @@
+"""How fast does placement decide? The core alone, on one core: no store, no RPC, no commit."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from dray.model import (
+    ConstraintOp,
+    ContainerSpec,
+    ImageOptions,
+    NodeCapacity,
+    Placement,
+    PlacementConstraint,
+    ResourceReservations,
+    ServiceKey,
+    ServiceMode,
+    ServiceSpec,
+    SlotKey,
+    TaskTemplate,
+)
+from dray.names import NodeId
+from scheduler.placement import (
+    ClusterView,
+    PlacedGroup,
+    PlacementNode,
+    Placer,
+    RunningShare,
+    TaskGroup,
+    cluster_view,
+    folded,
+    place,
+)
+
+__all__ = ["SPEED", "measure_speed"]
+
+GIB: Final = 1024**3
+PROJECT: Final = "shop"
+SINGLES: Final = 20_000
+KINDS: Final = 64
+Figures: TypeAlias = dict[str, float]
+
+
+def a_fleet(count: int, tasks_max: int = 508) -> list[PlacementNode]:
+    """Return nodes of three sizes in ten zones, a fifth of them without fast disks."""
+    sizes = ((16_000, 64 * GIB), (32_000, 128 * GIB), (64_000, 256 * GIB))
+    return [
+        PlacementNode(
+            NodeId(f"n{number:06}"),
+            f"n{number}",
+            NodeCapacity(*sizes[number % 3], tasks_max=tasks_max),
+            labels=(("disk", "hdd" if number % 5 == 0 else "ssd"), ("rack", f"r{number % 100}")),
+        )
+        for number in range(count)
+    ]
+
+
+def a_spec(name: str, cpu_millis: int, memory_mib: int, *, only_ssd: bool = False) -> ServiceSpec:
+    """Return a service, with a constraint on the nodes or without."""
+    rule = PlacementConstraint("node.labels.disk", ConstraintOp.EQUAL, "ssd")
+    return ServiceSpec(
+        name,
+        TaskTemplate(
+            ContainerSpec(ImageOptions("image")),
+            ResourceReservations(cpu_millis, memory_mib * 1024**2),
+        ),
+        ServiceMode(),
+        placement=Placement(constraints=(rule,) if only_ssd else ()),
+    )
+
+
+def some_specs(count: int, kinds: int, seed: int) -> list[ServiceSpec]:
+    """Return services of so many kinds, every second one with a constraint."""
+    rng = np.random.default_rng(seed)
+    drawn = [
+        (int(cpu), int(memory))
+        for cpu, memory in zip(
+            rng.integers(1, 41, kinds) * 50, rng.integers(1, 33, kinds) * 128, strict=True
+        )
+    ]
+    return [
+        a_spec(f"s{number}", *drawn[number % kinds], only_ssd=number % 2 == 1)
+        for number in range(count)
+    ]
+
+
+def a_group(spec: ServiceSpec, slots: int, first: int = 1) -> TaskGroup:
+    """Return new tasks of a service."""
+    numbers = range(first, first + slots)
+    return TaskGroup(
+        ServiceKey(PROJECT, spec.name),
+        spec,
+        tuple(SlotKey(PROJECT, spec.name, number) for number in numbers),
+        slots,
+    )
+
+
+def single_decisions() -> Figures:
+    """Return decisions one at a time at 5,000 nodes, constraints on: rate and latency."""
+    specs = some_specs(SINGLES, KINDS, 1)
+    groups = [[a_group(spec, 1)] for spec in specs]
+    placer = Placer(cluster_view(a_fleet(5000)), [each[0] for each in groups])
+    for each in groups[: 2 * KINDS]:
+        placer.place(each)
+    took_s = []
+    start_s = time.perf_counter()
+    for each in groups[2 * KINDS :]:
+        before_s = time.perf_counter()
+        placer.place(each)
+        took_s.append(time.perf_counter() - before_s)
+    total_s = time.perf_counter() - start_s
+    return {
+        "per_s": round(len(took_s) / total_s),
+        "p50_us": round(float(np.percentile(took_s, 50)) * 1e6, 1),
+        "p99_us": round(float(np.percentile(took_s, 99)) * 1e6, 1),
+    }
+
+
+def one_large_group() -> Figures:
+    """Return the time for 100,000 identical tasks onto 10,000 nodes."""
+    view = cluster_view(a_fleet(10_000))
+    group = a_group(a_spec("web", 1000, 2048), 100_000)
+    start_s = time.perf_counter()
+    result = place(view, [group])
+    took_s = time.perf_counter() - start_s
+    return {"seconds": round(took_s, 3), "placed": _placed(result.groups)}
+
+
+def a_million() -> Figures:
+    """Return the time for 1,000,000 tasks of 1,000 services onto 10,000 nodes, and the memory."""
+    view = cluster_view(a_fleet(10_000))
+    groups = [a_group(replace(spec), 1000) for spec in some_specs(1000, 1000, 2)]
+    small = [
+        replace(group, spec=a_spec(group.spec.name, 50 + 5 * (n % 60), 64 + 8 * (n % 97)))
+        for n, group in enumerate(groups)
+    ]
+    start_s = time.perf_counter()
+    result = place(view, small)
+    took_s = time.perf_counter() - start_s
+    return {
+        "seconds": round(took_s, 2),
+        "placed": _placed(result.groups),
+        "resident_max_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+
+
+def a_full_cluster(nodes: int, services: int, each: int) -> ClusterView:
+    """Return a cluster of running services."""
+    specs = some_specs(services, 200, 3)
+    fleet = a_fleet(nodes)
+    running: dict[int, dict[int, int]] = {}
+    for number in range(services * each):
+        held = running.setdefault((number * 7919) % nodes, {})
+        service = number * 31 // nodes % services
+        held[service] = held.get(service, 0) + 1
+    return cluster_view(
+        [
+            replace(
+                node,
+                running=tuple(
+                    RunningShare(
+                        ServiceKey(PROJECT, specs[service].name),
+                        count,
+                        specs[service].task.reservations,
+                        specs[service],
+                    )
+                    for service, count in running.get(row, {}).items()
+                ),
+            )
+            for row, node in enumerate(fleet)
+        ]
+    )
+
+
+def one_less(node: PlacementNode) -> PlacementNode:
+    """Return a node of which one task has ended."""
+    first, *others = node.running
+    less = (replace(first, count=first.count - 1),) if first.count > 1 else ()
+    return replace(node, running=(*less, *others))
+
+
+def small_rounds() -> Figures:
+    """Return the time of rounds with ten changed tasks at 10,000 nodes and 200,000 tasks."""
+    view = a_full_cluster(10_000, 1000, 200)
+    specs = some_specs(1000, 200, 3)
+    took_s = []
+    for number in range(140):
+        rng = np.random.default_rng(number)
+        chosen = rng.integers(0, len(specs), 10)
+        groups = [a_group(specs[service], 1, first=1000 + number) for service in chosen]
+        gone = [int(row) for row in rng.choice(10_000, 10, replace=False)]
+        changed = [one_less(view.nodes[row]) for row in gone]
+        start_s = time.perf_counter()
+        view = folded(view, changed)
+        place(view, groups)
+        took_s.append(time.perf_counter() - start_s)
+    return {
+        "p50_ms": round(float(np.percentile(took_s[100:], 50)) * 1e3, 2),
+        "p99_ms": round(float(np.percentile(took_s[100:], 99)) * 1e3, 2),
+        "first_ms": round(took_s[0] * 1e3, 2),
+    }
+
+
+def memory_of_a_view() -> Figures:
+    """Return what a view of 10,000 nodes and 1,000,000 tasks costs."""
+    before_mib = _resident_mib()
+    start_s = time.perf_counter()
+    view = a_full_cluster(10_000, 1000, 1000)
+    took_s = time.perf_counter() - start_s
+    return {
+        "tasks": float(view.tasks),
+        "resident_mib": round(_resident_mib() - before_mib),
+        "built_s": round(took_s, 2),
+    }
+
+
+def _resident_mib() -> float:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 1024**2
+
+
+def _placed(groups: tuple[PlacedGroup, ...]) -> float:
+    return float(sum(len(group.slots) for group in groups))
+
+
+SPEED: Final[dict[str, Callable[[], Figures]]] = {
+    "single decisions, 5,000 nodes, constraints": single_decisions,
+    "100,000 identical tasks onto 10,000 nodes": one_large_group,
+    "1,000,000 tasks of 1,000 services onto 10,000 nodes": a_million,
+    "rounds of 10 changed tasks, 10,000 nodes": small_rounds,
+    "view of 10,000 nodes and 1,000,000 tasks": memory_of_a_view,
+}
+
+
+def measure_speed() -> dict[str, dict[str, Figures]]:
+    """Return every figure; the core alone."""
+    return {"speed of the core alone": {name: measure() for name, measure in SPEED.items()}}
