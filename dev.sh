@@ -10,7 +10,7 @@ help() {
   cat <<'TEXT'
 usage: ./dev.sh VERB [ARGUMENTS]
 
-  demo    show what there is, on hosts with Docker Engines of their own (--hosts N, --keep)
+  demo    a cluster on this machine, a Compose project on it, failures, and the end (--keep)
   test    run every layer of tests as CI does (--fast, --layer NAME, -- PYTEST ARGUMENTS)
   lint    format and mend what can be mended, then run the static layers
   proto   generate the code of the wire contract, then check its rules

@@ -1,215 +1,224 @@
-"""What there is of dray, working on several Docker hosts of one machine.
+"""A newcomer's first minutes with dray, on a machine of its own, each step checked.
 
-`python -m tests.demo [--keep] [--hosts N]` is what `./dev.sh demo` runs. Exits with 1 when a step
+`python -m tests.demo [--keep]` is what `./dev.sh demo` runs: one host of the lab with a Docker
+Engine, `dray dev` on it, and then nothing but the command that users have. Exits with 1 when a step
 does not hold, and leaves nothing behind either way (unless --keep).
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import secrets
+import json
+import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Final
 
 from rich.console import Console
-from rich.table import Table
 
-from dray.compose import Loaded, LoadRequest, load
-from dray.errors import DrayError
-from dray.files import DiskFiles
-from dray.model import NodeCapacity, NodeRecord, ProjectSpec
-from dray.names import ClusterId, NodeId, RandomIds, slot_name
-from node.runtime.base import ContainerState, LogQuery
-from node.runtime.docker import DockerRuntime
-from tests.demo.cluster import DemoCluster, DemoError, DemoNode, Round
 from tests.lab import Host, Lab, LabError
+from tests.lab.process import Process
+from tests.lab.wait import wait_for
 
-COMPOSE_FILE = Path(__file__).parent / "compose.yaml"
-CAPACITY = NodeCapacity(cpu_millis=1000, memory_bytes=512 * 1024**2)  # what we say a host has
-HOSTS_MAX = 9
+FOLDER: Final = Path(__file__).parent
+COMPOSE_FILE: Final = FOLDER / "compose.yaml"
+DRAY: Final = (sys.executable, "-P", "-m", "cli")
+DATA: Final = "/var/lib/dray-demo"  # on the host's own disk
+DEV_LIMIT_S: Final = 60.0
+STEP_LIMIT_S: Final = 60.0
+REPLICAS: Final = 3
+ASKED_MAX: Final = 60  # requests until every replica has answered one
+
+
+class DemoError(Exception):
+    """A step did not hold; the message says which and what was seen."""
 
 
 class Demo:
     """The steps, told as they happen."""
 
-    def __init__(self, hosts: list[Host], console: Console) -> None:
-        """Make the cluster of these hosts; nothing runs yet."""
+    def __init__(self, host: Host, console: Console) -> None:
+        """Show them on a host that runs nothing yet."""
+        self._host = host
         self._console = console
-        self._step = 0
-        ids = RandomIds(secrets.randbits)
-        cluster_id = ClusterId(ids.new())
-        self._hosts: dict[NodeId, Host] = dict(
-            zip(sorted(NodeId(ids.new()) for _ in hosts), hosts, strict=True)
-        )
-        nodes = {
-            node_id: DemoNode(
-                NodeRecord(node_id, cluster_id, host.name, ""),
-                DockerRuntime(host.docker_socket),
-                CAPACITY,
-            )
-            for node_id, host in self._hosts.items()
-        }
-        self._cluster = DemoCluster(cluster_id, nodes, ids)
 
-    def say(self, what: str, text: str) -> None:
-        """Print one numbered line."""
-        self._step += 1
-        self._console.print(
-            f"[bold]{self._step:>2}[/]  [cyan]{what:<14}[/]  {text}", highlight=False
-        )
+    def run(self, *, keep: bool) -> None:
+        """Show everything, in order; with `keep`, stop before anything is removed.
 
-    async def run(self, *, keep: bool) -> None:
-        """Show everything, in order; with `keep`, stop before the project is removed."""
+        Raises:
+            DemoError: A step did not hold.
+        """
+        dev = self._start()
         try:
-            project = self._load()
-            await self._bring_up(project)
-            await self._crash()
-            await self._lose_a_host()
+            self._bring_up()
+            self._find_by_name()
+            self._kill_one()
+            self._scale()
             if not keep:
-                await self._remove(project)
+                self._remove()
+        except DemoError as error:
+            raise DemoError(f"{error}\n{self._ends_of_logs()}") from error
         finally:
-            for node in self._cluster.nodes.values():
-                await node.runtime.close()
+            if not keep:
+                dev.end(grace_s=30.0)
 
-    def _load(self) -> ProjectSpec:
-        result = load(LoadRequest(files=(str(COMPOSE_FILE),)), DiskFiles())
-        if not isinstance(result, Loaded):
-            raise DemoError("; ".join(str(problem) for problem in result.problems))
-        wanted = sum(service.mode.replicas for service in result.project.services)
-        names = ", ".join(service.name for service in result.project.services)
-        self.say("a project", f"tests/demo/compose.yaml asks for {names}: {wanted} replicas")
-        return result.project
-
-    async def _bring_up(self, project: ProjectSpec) -> None:
-        self._cluster.apply(project)
-        began_s = time.monotonic()
-        rounds = await self._cluster.settle()
-        self.say("a plan", _numbers(rounds[0]))
-        self.say("placement", self._places(rounds[0]))
-        await self._show(f"up in {time.monotonic() - began_s:.1f} s")
-        for _, container in await self._cluster.containers():
-            if container.state is not ContainerState.RUNNING:
-                raise DemoError(f"{container.name} does not run: {container.error}")
-        await self._show_output()
-
-    async def _show_output(self) -> None:
-        """Show the first line that one container wrote."""
-        node_id, container = next(
-            item for item in await self._cluster.containers() if ".worker." in item[1].name
+    def dray(self, *arguments: str, is_shown: bool = True, limit_s: float = STEP_LIMIT_S) -> str:
+        """Run the command as a user of the host would, show it, and return what it printed."""
+        if is_shown:
+            self._console.print(f"[bold green]$[/] [bold]dray {' '.join(arguments)}[/]")
+        merged = ["sh", "-c", 'exec "$@" 2>&1', "sh"] if is_shown else []
+        done = self._host.exec(
+            [*merged, *DRAY, *arguments],
+            check=False,
+            timeout_s=limit_s,
+            environment={"DOCKER_HOST": "unix:///run/docker.sock"},
+            cwd=FOLDER,
         )
-        runtime = self._cluster.nodes[node_id].runtime
-        async with runtime.logs(container.container_id, LogQuery(follow=True)) as lines:
-            first = await anext(lines)
-        self.say("logs", f"{container.name.split('.')[1]} says: {first.data.decode()}")
-
-    async def _crash(self) -> None:
-        """Kill a container behind dray's back: what is observed says so."""
-        node_id, container = (await self._cluster.containers())[0]
-        runtime = self._cluster.nodes[node_id].runtime
-        await runtime.stop(container.container_id, signal="SIGKILL", grace_s=0.0)
-        ended = await runtime.wait(container.container_id)
-        if ended is None or ended.exit_code != 137:
-            raise DemoError(f"a killed container shows exit code {ended and ended.exit_code}")
-        await self._cluster.next_attempt(node_id, ended)
-        self.say("a crash", f"{_short(container.name)} was killed, exit code 137: attempt 2 runs")
-
-    async def _lose_a_host(self) -> None:
-        """Cut the power of the host with the fewest tasks, and say so to the planner."""
-        candidates = [item for item in self._cluster.nodes.items() if item[1].tasks]
-        node_id, node = min(candidates, key=lambda item: len(item[1].tasks))
-        lost = [slot_name(t.slot.service, t.slot.slot) for t in node.tasks.values()]
-        await asyncio.to_thread(self._hosts[node_id].power_off)
-        node.is_down = True
-        began_s = time.monotonic()
-        self.say("a power cut", f"{node.record.name} is off, and with it {', '.join(lost)}")
-        rounds = await self._cluster.settle()
-        self.say("placement", self._places(rounds[0]))
-        running = [
-            container
-            for _, container in await self._cluster.containers()
-            if container.state is ContainerState.RUNNING
-        ]
-        wanted = sum(record.spec.mode.replicas for record in self._cluster.services.values())
-        if len(running) != wanted:
-            raise DemoError(f"{len(running)} containers run, {wanted} are wanted")
-        await self._show(f"whole again in {time.monotonic() - began_s:.1f} s")
-
-    async def _remove(self, project: ProjectSpec) -> None:
-        self._cluster.apply(ProjectSpec(project.name))
-        await self._cluster.settle()
-        left = await self._cluster.containers()
-        if left:
-            raise DemoError(f"{len(left)} containers are left")
-        self.say("down", "0 containers left")
-
-    async def _show(self, text: str) -> None:
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for heading in ("SLOT", "NODE", "STATE", "TASK", "ATTEMPT"):
-            table.add_column(heading)
-        for node_id, container in await self._cluster.containers():
-            identity = container.identity
-            if identity is None:
-                continue
-            table.add_row(
-                slot_name(identity.slot.service, identity.slot.slot),
-                self._cluster.nodes[node_id].record.name,
-                container.state.name.lower(),
-                identity.task_id[:8],
-                str(identity.attempt),
+        if done.returncode:
+            raise DemoError(
+                f"dray {' '.join(arguments)} ended with {done.returncode}:\n"
+                f"{done.stdout}{done.stderr}"
             )
-        self.say("containers", text)
-        self._console.print()
-        self._console.print(table)
-        self._console.print()
+        if is_shown:
+            self._console.print(done.stdout.rstrip(), highlight=False, markup=False)
+            self._console.print()
+        return done.stdout
 
-    def _places(self, done: Round) -> str:
-        if done.placement.unplaced:
-            raise DemoError(f"no node for {done.placement.unplaced}")
-        return ", ".join(
-            f"{slot_name(each.slot.service, each.slot.slot)} → "
-            f"{self._cluster.nodes[each.node_id].record.name}"
-            for each in done.placement.placed
+    def tasks(self, service: str) -> list[dict[str, Any]]:
+        """Return the slots of a service, as scripts see them."""
+        shown = self.dray("ps", "-p", "demo", service, "--format", "json", is_shown=False)
+        found: list[dict[str, Any]] = json.loads(shown)
+        return found
+
+    def say(self, text: str) -> None:
+        """Say what comes next."""
+        self._console.print(f"[cyan]# {text}[/]", highlight=False)
+
+    def _start(self) -> Process:
+        self.say("a whole cluster on one machine: etcd, a scheduler, a node")
+        self._console.print("[bold green]$[/] [bold]dray dev &[/]")
+        log = (self._host.lab.directory / "dev.log").open("w+b")
+        dev = self._host.popen(
+            [*DRAY, "dev", "--data", DATA, "--docker-host", "unix:///run/docker.sock"],
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
 
+        def is_up() -> bool:
+            log.seek(0)
+            return b"Ctrl-C" in log.read() or not dev.is_running
 
-def _short(name: str) -> str:
-    return ".".join(name.split(".")[1:3])
+        wait_for(is_up, "`dray dev` is up", deadline_s=DEV_LIMIT_S)
+        log.seek(0)
+        text = log.read().decode()
+        if not dev.is_running:
+            raise DemoError(f"`dray dev` ended:\n{text}\n{self._ends_of_logs()}")
+        self._console.print(text, highlight=False, markup=False)
+        return dev
+
+    def _bring_up(self) -> None:
+        self.say("an ordinary Compose file: web with 3 replicas, a client, a job")
+        self.dray("up", "--build", "-f", "compose.yaml", "--timeout", "60s")
+        self.dray("ps", "-p", "demo")
+        states = [task["state"] for task in self.tasks("web")]
+        _expect(states == ["running"] * REPLICAS, f"web is {states}")
+        job = [task["state"] for task in self.tasks("migrate")]
+        _expect(job == ["completed"], f"migrate is {job}")
+
+    def _find_by_name(self) -> None:
+        self.say("every container finds every service by its name; all replicas answer")
+        self.dray("dns", "web", "--project", "demo", "--service", "client")
+        names = self._answering()
+        _expect(len(names) == REPLICAS, f"only {sorted(names)} answered")
+        self._console.print(f"{len(names)} replicas answered: {', '.join(sorted(names))}\n")
+
+    def _answering(self) -> set[str]:
+        """Return the replicas that answer the client, by their host names."""
+        names: set[str] = set()
+        for _ in range(ASKED_MAX):
+            if len(names) == REPLICAS:
+                break
+            command = ("wget", "-q", "-O", "-", "http://web/cgi-bin/who")
+            answer = self.dray("exec", "-T", "demo/client", *command, is_shown=not names)
+            names.add(answer.split()[0])
+        return names
+
+    def _kill_one(self) -> None:
+        victim = self.tasks("web")[0]
+        self.say(f"a container dies: web.{victim['slot']} is killed behind dray's back")
+        label = f"dray.task-id={victim['task_id']}"
+        found = self._host.docker.containers.list(filters={"label": label})
+        _expect(len(found) == 1, f"{len(found)} containers have the label {label}")
+        found[0].kill()
+        began_s = time.monotonic()
+        wait_for(
+            lambda: self._is_back(victim), "the killed one runs again", deadline_s=STEP_LIMIT_S
+        )
+        self.dray("ps", "-p", "demo", "web")
+        self._console.print(f"back after {time.monotonic() - began_s:.1f} s\n", highlight=False)
+
+    def _is_back(self, victim: dict[str, Any]) -> bool:
+        now = next(task for task in self.tasks("web") if task["slot"] == victim["slot"])
+        has_grown = (now["attempt"] or 0) > victim["attempt"]
+        return bool(has_grown and now["state"] == "running" and now["health"] == "healthy")
+
+    def _scale(self) -> None:
+        self.say("more replicas, without touching those that run")
+        before = {task["task_id"] for task in self.tasks("web")}
+        self.dray("scale", "demo/web=5")
+        after = self.tasks("web")
+        states = [task["state"] for task in after]
+        _expect(states == ["running"] * 5, f"web is {states}")
+        _expect(before <= {task["task_id"] for task in after}, "a task was replaced")
+        self.dray("status")
+
+    def _remove(self) -> None:
+        self.say("and down again")
+        self.dray("down", "-p", "demo")
+        left = self._host.docker.containers.list(all=True)
+        _expect(not left, f"{len(left)} containers are left")
+
+    def _ends_of_logs(self) -> str:
+        """Return the last lines of what the daemons logged, for whoever looks for the cause."""
+        command = ["sh", "-c", f"tail -n 15 {DATA}/log/*.log"]
+        return self._host.exec(command, check=False).stdout
 
 
-def _numbers(done: Round) -> str:
-    fields = done.plan.fields()
-    return ", ".join(f"{fields[key]} {key}" for key in ("created", "moved", "stopped", "forgotten"))
+def _expect(is_so: bool, what: str) -> None:
+    if not is_so:
+        raise DemoError(what)
 
 
-def main() -> int:
+def _summary() -> str:
+    return (__doc__ or "").split("\n", maxsplit=1)[0]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo and return the exit code."""
-    summary = (__doc__ or "").split("\n", maxsplit=1)[0]
-    parser = argparse.ArgumentParser(prog="./dev.sh demo", description=summary)
-    parser.add_argument("--keep", action="store_true", help="leave hosts and containers up")
-    parser.add_argument("--hosts", type=int, default=3, help="hosts, 2 to 9 (default 3)")
-    options = parser.parse_args()
-    if not 2 <= options.hosts <= HOSTS_MAX:
-        parser.error(f"--hosts takes 2 to {HOSTS_MAX}")
+    parser = argparse.ArgumentParser(prog="./dev.sh demo", description=_summary())
+    parser.add_argument("--keep", action="store_true", help="leave the host and all on it up")
+    options = parser.parse_args(arguments)
     console = Console(soft_wrap=True)
     began_s = time.monotonic()
     try:
-        lab = Lab.up(options.hosts, keep=options.keep)
-        try:
-            demo = Demo(lab.hosts, console)
-            boot_s = time.monotonic() - began_s
-            demo.say("machines", f"{options.hosts} hosts, a Docker Engine each, in {boot_s:.1f} s")
-            asyncio.run(demo.run(keep=options.keep))
-        finally:
-            if not options.keep:
-                lab.down()
-    except (DemoError, DrayError, LabError) as error:
+        _run(console, keep=options.keep)
+    except (DemoError, LabError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     kept = "; ./dev.sh lab down ends it" if options.keep else ", nothing left behind"
     console.print(f"\nDone in {time.monotonic() - began_s:.1f} s{kept}.")
     return 0
+
+
+def _run(console: Console, *, keep: bool) -> None:
+    lab = Lab.up(1, keep=keep)
+    down: Callable[[], None] = (lambda: None) if keep else lab.down
+    try:
+        Demo(lab.hosts[0], console).run(keep=keep)
+    finally:
+        down()
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ import pytest
 from dray import __version__
 from tests.lab import Host, Lab
 
-DEMO_LIMIT_S = 120.0
+DEMO_LIMIT_S = 240.0  # on a busy machine; a quiet one needs less than 60
 
 
 @pytest.mark.timeout(DEMO_LIMIT_S + 30)
 def test_the_demo_runs_to_its_end() -> None:
-    """A project comes up on three hosts, survives a crash and a power cut, and leaves nothing."""
+    """A project comes up on a new machine, heals, scales, goes down, and leaves nothing."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.demo"],
         capture_output=True,
@@ -26,23 +26,25 @@ def test_the_demo_runs_to_its_end() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
-    assert sum("running" in line for line in lines) == 10, done.stdout  # 5 replicas, shown twice
-    assert any("is off, and with it" in line for line in lines), done.stdout
-    assert any("0 containers left" in line for line in lines), done.stdout
+    assert sum(" running " in line for line in lines) >= 7, done.stdout  # shown by ps, twice
+    assert any("3 replicas answered" in line for line in lines), done.stdout
+    assert any("web: converged of 5" in line for line in lines), done.stdout
+    assert any("project demo: removed" in line for line in lines), done.stdout
     assert lines[-1].endswith("nothing left behind."), done.stdout
 
 
 def test_the_demo_refuses_bad_input() -> None:
-    """A number of hosts that makes no sense is a usage error that says what is allowed."""
+    """A flag that it does not have is a usage error that shows those it has."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.demo", "--hosts", "1"],
+        [sys.executable, "-m", "tests.demo", "--hosts", "3"],
         capture_output=True,
         text=True,
         timeout=DEMO_LIMIT_S,
         check=False,
     )
     assert done.returncode == 2
-    assert "--hosts takes 2 to 9" in done.stderr
+    assert "unrecognized arguments: --hosts" in done.stderr
+    assert "--keep" in done.stderr
 
 
 def test_the_command_works_on_every_host(lab: Lab) -> None:
