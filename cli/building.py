@@ -5,6 +5,7 @@ Every key is told to Docker. What only BuildKit's own command knows goes through
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,7 +25,6 @@ _BUILDX: Final = (
 )
 # Key and flag of what has one value, of what may be repeated, and of what is on or off.
 _VALUES: Final = {
-    "dockerfile": "--file",
     "network": "--network",
     "isolation": "--isolation",
     "provenance": "--provenance",
@@ -91,11 +91,19 @@ def build_command(
             command += [flag, _assigned(key, name, value, images)]
     command += [flag for key, flag in _FLAGS.items() if options.get(key)]
     command += _others(options, secrets, platform)
+    context = str(options.get("context") or ".")
     inline = options.get("dockerfile_inline") or ""
-    command += ["--file", "-"] if inline else []
-    return BuildCommand(
-        build.service, build.image, (*command, str(options.get("context") or ".")), inline
-    )
+    if inline:
+        command += ["--file", "-"]
+    elif options.get("dockerfile"):
+        command += ["--file", _dockerfile(context, str(options["dockerfile"]))]
+    return BuildCommand(build.service, build.image, (*command, context), inline)
+
+
+def _dockerfile(context: str, path: str) -> str:
+    """Return a Dockerfile's path: it is relative to a context on disk, and inside a remote one."""
+    is_remote = "://" in context or context.startswith(("git@", "github.com/"))
+    return path if is_remote else posixpath.join(context, path)
 
 
 def _assigned(key: str, name: str, value: Any, images: Mapping[str, str]) -> str:

@@ -60,7 +60,13 @@ async def _until_gone(client: Client, project: str) -> None:
     """Wait for the project's end: a watch tells it, or that it was gone before."""
     from dray.views import WatchKind
 
+    is_there = False
     async for reply in client.watch([WatchKind.PROJECT], project):
-        changes = [each for each in reply.changes if each.project is not None]
-        if any(each.is_deleted for each in changes) or (reply.is_complete and not changes):
+        if reply.is_reset:
+            is_there = False
+        for change in reply.changes:
+            if change.project is not None and change.is_deleted:
+                return
+            is_there = is_there or change.project is not None
+        if reply.is_complete and not is_there:
             return

@@ -22,9 +22,12 @@ class Executor(enum.Enum):
     STORE = "the cluster's store: kept with the service and shown"
     RECONCILE = "the leader's reconciler: slots of replicated services"
     RECONCILE_GLOBAL = "the leader's reconciler: one slot a node"
-    JOBS = "the leader: jobs, completions and schedules"
+    JOBS = "the leader: jobs and their completions"
+    CRON = "the leader: jobs at times"
     DEPENDENCIES = "the leader: order of start, and conditions"
-    ROLLOUT = "the leader's rollouts: updates, rollbacks and disruption budgets"
+    DEPENDENCY_OPTIONS = "the leader: optional dependencies, restarts that follow a replacement"
+    ROLLOUT = "the leader's rollouts: updates and rollbacks"
+    DISRUPTION = "the leader: disruption budgets"
     AUTOSCALE = "the leader: automatic scaling"
     SINGLETON = "the leader and the node's guard: grants of singletons"
     PLACEMENT = "the leader's placement: CPU, memory, disk, pids, constraints, spreading"
@@ -36,8 +39,11 @@ class Executor(enum.Enum):
     RUNTIME = "the node's container runtime: said to the Docker Engine"
     AGENT = "the node's agent: restarts and hooks"
     FILES = "the node: configs and secrets as files"
+    TEMPLATES = "the node: placeholders in configs and secrets"
     VOLUMES = "the node: volumes and bind mounts, and the pins they make"
     NETWORK = "the node's network: addresses, networks and their isolation"
+    NETWORK_STATIC = "the node's network: addresses and interfaces that a file names"
+    NETWORK_IPV6 = "the node's network: IPv6"
     DISCOVERY = "the node's DNS: names of services and containers"
     ROUTING = "the node's load balancing: published ports and service addresses"
 
@@ -48,7 +54,20 @@ AVAILABLE: Final[frozenset[Executor]] = frozenset(
         Executor.CLIENT_BUILD,
         Executor.STORE,
         Executor.RECONCILE,
+        Executor.RECONCILE_GLOBAL,
+        Executor.JOBS,
+        Executor.DEPENDENCIES,
+        Executor.ROLLOUT,
         Executor.PLACEMENT,
+        Executor.PLACEMENT_DEVICES,
+        Executor.PLACEMENT_AFFINITY,
+        Executor.PLACEMENT_PORTS,
+        Executor.AGENT,
+        Executor.FILES,
+        Executor.VOLUMES,
+        Executor.NETWORK,
+        Executor.DISCOVERY,
+        Executor.ROUTING,
         # The mapping of a container to the Docker Engine is whole and is held to real engines by
         # the runtime's contract tests. No container of ours is made but through it, so a key that
         # it maps is never dropped.

@@ -232,15 +232,26 @@ def _deploy() -> list[Row]:
         *_keys(_SERVICE, "gpus", Executor.PLACEMENT_DEVICES),
         *_keys(_SERVICE + "gpus[].", devices, Executor.PLACEMENT_DEVICES),
         *_keys(_SERVICE, "depends_on", Executor.DEPENDENCIES),
-        *_keys(_SERVICE + "depends_on.*.", "condition required restart", Executor.DEPENDENCIES),
+        *_keys(_SERVICE + "depends_on.*.", "condition", Executor.DEPENDENCIES),
+        Row(
+            _SERVICE + "depends_on.*.required",
+            executors=(Executor.DEPENDENCY_OPTIONS,),
+            neutral=(True,),
+        ),
+        Row(
+            _SERVICE + "depends_on.*.restart",
+            executors=(Executor.DEPENDENCY_OPTIONS,),
+            neutral=(False,),
+        ),
     ]
 
 
+_ONE_INTERFACE: Final = "a container has one interface, on dray's network"
+_OWN_NETWORK: Final = "every network is dray's own, with addresses of the cluster's range"
+
+
 def _network() -> list[Row]:
-    attachment = (
-        "aliases driver_opts gw_priority interface_name ipv4_address ipv6_address link_local_ips"
-        " mac_address priority"
-    )
+    one = _SERVICE + "networks.*."
     return [
         *_keys(_SERVICE, "networks", Executor.LOADER),
         Row(
@@ -250,18 +261,26 @@ def _network() -> list[Row]:
         ),
         # What every service has without a word in the file.
         Row(_SERVICE + "networks.default", executors=(Executor.NETWORK,), neutral=(None, {})),
-        *_keys(_SERVICE + "networks.*.", attachment, Executor.NETWORK),
+        *_keys(one, "aliases", Executor.DISCOVERY),
+        *_meaningless(one, "driver_opts", _OWN_NETWORK),
+        *_meaningless(one, "gw_priority priority", _ONE_INTERFACE),
+        *_keys(
+            one,
+            "interface_name ipv4_address ipv6_address link_local_ips mac_address",
+            Executor.NETWORK_STATIC,
+        ),
         *_keys(_SERVICE, "container_name", Executor.DISCOVERY),
         *_keys(_SERVICE, "links", Executor.DISCOVERY),
-        *_keys(_SERVICE, "mac_address", Executor.NETWORK),
+        *_keys(_SERVICE, "mac_address", Executor.NETWORK_STATIC),
         *_keys(_SERVICE, "network_mode", Executor.NETWORK),
         *_keys(_SERVICE, "ports", Executor.LOADER),
         *_keys(_SERVICE, "ports[]", Executor.ROUTING),
         *_keys(
             _SERVICE + "ports[].",
-            "target published protocol mode host_ip name app_protocol",
+            "target published protocol mode host_ip name",
             Executor.ROUTING,
         ),
+        *_keys(_SERVICE + "ports[].", "app_protocol", Executor.STORE, reason="shown to people"),
         *_refused(
             _SERVICE,
             "external_links",
@@ -273,18 +292,42 @@ def _network() -> list[Row]:
             for kind in ("networks", "volumes", "configs", "secrets")
             for row in _keys(f"{kind}.*.", "external.name", Executor.LOADER, reason="older form")
         ),
-        Row("networks.*.name", executors=(Executor.NETWORK,), neutral=(DEFAULT_NAME,)),
-        *_keys("networks.*.", "driver_opts enable_ipv4 enable_ipv6 labels", Executor.NETWORK),
+        *_network_definitions(),
+    ]
+
+
+def _network_definitions() -> list[Row]:
+    net = "networks.*."
+    return [
+        Row(net + "name", executors=(Executor.NETWORK,), neutral=(DEFAULT_NAME,)),
+        *_keys(net, "labels", Executor.STORE),
+        *_meaningless(net, "driver_opts", _OWN_NETWORK),
+        *_meaningless(net, "attachable", "only containers that dray runs are on its networks"),
         *(
-            Row(f"networks.*.{name}", executors=(Executor.NETWORK,), neutral=(False,))
-            for name in ("attachable", "external", "internal")
+            Row(net + name, executors=(Executor.NETWORK,), neutral=(False,))
+            for name in ("external", "internal")
         ),
-        Row("networks.*.driver", executors=(Executor.NETWORK,), neutral=("", "default")),
-        Row("networks.*.ipam", executors=(Executor.NETWORK,), neutral=_EMPTY),
-        Row("networks.*.ipam.driver", executors=(Executor.NETWORK,), neutral=("", "default")),
-        *_keys("networks.*.ipam.", "config options", Executor.NETWORK),
-        *_keys(
-            "networks.*.ipam.config[].", "subnet ip_range gateway aux_addresses", Executor.NETWORK
+        Row(
+            net + "driver",
+            Treatment.REFUSED,
+            (),
+            _OWN_NETWORK,
+            "remove it",
+            ("", "default"),
+        ),
+        Row(
+            net + "enable_ipv4",
+            Treatment.REFUSED,
+            (),
+            "services are found by IPv4",
+            "remove it",
+            (True,),
+        ),
+        Row(net + "enable_ipv6", executors=(Executor.NETWORK_IPV6,), neutral=(False,)),
+        Row(net + "ipam", Treatment.MEANINGLESS, (), _OWN_NETWORK, neutral=_EMPTY),
+        *_meaningless(net + "ipam.", "driver config options", _OWN_NETWORK),
+        *_meaningless(
+            net + "ipam.config[].", "subnet ip_range gateway aux_addresses", _OWN_NETWORK
         ),
     ]
 
@@ -316,10 +359,20 @@ def _files() -> list[Row]:
         ),
         Row("configs.*.name", executors=(Executor.FILES,), neutral=(DEFAULT_NAME,)),
         *_keys("configs.*.", "content environment file", Executor.LOADER),
-        *_keys("configs.*.", "external labels template_driver", Executor.FILES),
+        *_keys("configs.*.", "external", Executor.FILES),
+        *_keys("configs.*.", "labels", Executor.STORE),
+        *_keys("configs.*.", "template_driver", Executor.TEMPLATES),
         Row("secrets.*.name", executors=(Executor.FILES,), neutral=(DEFAULT_NAME,)),
         *_keys("secrets.*.", "content environment file", Executor.LOADER),
-        *_keys("secrets.*.", "external labels driver driver_opts template_driver", Executor.FILES),
+        *_keys("secrets.*.", "external", Executor.FILES),
+        *_keys("secrets.*.", "labels", Executor.STORE),
+        *_keys("secrets.*.", "template_driver", Executor.TEMPLATES),
+        *_refused(
+            "secrets.*.",
+            "driver driver_opts",
+            "dray calls no secret drivers",
+            "put the secret into a file or a variable",
+        ),
     ]
 
 
@@ -377,6 +430,11 @@ VALUE_ROWS: Final[tuple[ValueRow, ...]] = (
     _values(_SERVICE + "deploy.endpoint_mode", "dnsrr", Executor.DISCOVERY),
     _values(_SERVICE + "ports[]", "host", Executor.PLACEMENT_PORTS, Executor.ROUTING, key="mode"),
     _values(_SERVICE + "pull_policy", "build", Executor.CLIENT_BUILD),
+    ValueRow(
+        "networks.*.driver",
+        ("bridge", "overlay"),
+        Row("networks.*.driver", Treatment.MEANINGLESS, (), _OWN_NETWORK),
+    ),
     _values(_SERVICE + "network_mode", "host none", Executor.RUNTIME),
     _values(_SERVICE + "network_mode", "service:*", Executor.PLACEMENT_AFFINITY, Executor.NETWORK),
     _no(

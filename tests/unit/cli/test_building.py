@@ -23,7 +23,7 @@ TOLD: Final[dict[str, tuple[Any, list[str]]]] = {
     "cache_from": (["a"], ["--cache-from", "a"]),
     "cache_to": (["type=inline"], ["--cache-to", "type=inline"]),
     "context": ("/elsewhere", ["/elsewhere"]),
-    "dockerfile": ("D", ["--file", "D"]),
+    "dockerfile": ("D", ["--file", "/src/D"]),
     "dockerfile_inline": ("FROM scratch", ["--file", "-"]),
     "entitlements": (["network.host"], ["--allow", "network.host"]),
     "extra_hosts": (["a=1.2.3.4"], ["--add-host", "a:1.2.3.4"]),
@@ -86,6 +86,12 @@ def test_what_only_buildkit_knows_goes_to_its_command() -> None:
     """Everything else works with the plain command, which every Docker has."""
     assert _command()[:2] == ("docker", "build")
     assert _command(sbom="true")[:4] == ("docker", "buildx", "build", "--load")
+
+
+def test_a_dockerfile_of_a_remote_context_is_named_as_it_is() -> None:
+    """Docker looks for it in what it fetches."""
+    command = _command(context="https://example.org/src.git", dockerfile="a/D")
+    assert command[-3:] == ("--file", "a/D", "https://example.org/src.git")
 
 
 def test_an_inline_dockerfile_is_read_from_standard_input() -> None:

@@ -13,7 +13,7 @@ x-dray: {version: 1, policy: spread}
 services:
   web:
     image: nginx
-    restart: always
+    volumes_from: [db]
     ports:
       - "8080:80"
       - "8080:81"
@@ -60,13 +60,10 @@ def test_refusals_and_faults_have_positions() -> None:
     assert isinstance(result, Loaded)
     told = {each.path: str(each.position) for each in result.refusals}
     assert told == {
-        "services.web.restart": "/p/compose.yaml:6:14",
-        "services.web.ports[0]": "/p/compose.yaml:8:9",
+        "services.web.volumes_from": "/p/compose.yaml:6:5",
         "services.web.ports[1]": "/p/compose.yaml:9:9",
         "services.web.x-dray.priority": "/p/compose.yaml:11:17",
-        "services.web.x-dray.affinity": "/p/compose.yaml:12:7",
         "services.web.deploy.placement.constraints[1]": "/p/compose.yaml:17:13",
-        "services.web.configs": "/p/compose.yaml:18:5",
         "configs.c.file": "/p/compose.yaml:23:13",
     }
     assert [str(each.position) for each in result.ignored] == ["/p/compose.yaml:21:13"]
@@ -87,12 +84,17 @@ def test_allow_ignored_keeps_the_faults() -> None:
     result = _load(TEXT, allow_ignored=True)
     assert isinstance(result, Loaded)
     assert [each.path for each in result.refusals] == [
+        "services.web.ports[1]",
         "services.web.deploy.placement.constraints[1]",
         "configs.c.file",
     ]
-    assert len(result.ignored) == 7
+    assert [each.path for each in result.ignored] == [
+        "services.web.volumes_from",
+        "services.web.x-dray.priority",
+        "services.db.attach",
+    ]
     _, web = result.project.services
-    assert (web.ports, web.task.container.configs) == ((), ())
+    assert web.dray.priority == 0
 
 
 def test_a_mistake_below_x_dray_rejects_the_file() -> None:

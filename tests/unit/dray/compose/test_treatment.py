@@ -104,7 +104,7 @@ def test_every_key_finds_its_own_row() -> None:
         ({"networks": {"default": {"aliases": ["a"]}}}, ("networks", "default"), ["NETWORK"]),
         ({"network_mode": "service:db"}, ("network_mode",), ["PLACEMENT_AFFINITY", "NETWORK"]),
         ({"x-dray": {"singleton": True}}, ("x-dray", "singleton"), ["SINGLETON"]),
-        ({"x-dray": {"schedule": "@daily"}}, ("x-dray", "schedule"), ["JOBS"]),
+        ({"x-dray": {"schedule": "@daily"}}, ("x-dray", "schedule"), ["CRON"]),
         ({"secrets": [{"source": "a"}]}, ("secrets",), ["FILES"]),
         ({"container_name": "w"}, ("container_name",), ["DISCOVERY"]),
     ],
