@@ -44,18 +44,13 @@ class Contact:
         self.variance_s += (abs(self.rtt_s - rtt_s) - self.variance_s) * VARIANCE_GAIN
         self.rtt_s += (rtt_s - self.rtt_s) * RTT_GAIN
 
-    def timeout_s(self, low_s: float, high_s: float) -> float:
-        """Return how long to wait for an answer; between the limits when nothing is known."""
-        if self.rtt_s is None:
-            return (low_s + high_s) / 2
-        return max(low_s, min(high_s, self.rtt_s + VARIANCES * self.variance_s))
-
 
 class Contacts:
     """The contacts of all members that are known."""
 
     def __init__(self) -> None:
         self._contacts: dict[NodeId, Contact] = {}
+        self._all = Contact()  # of everybody together, for who was not measured yet
 
     def __len__(self) -> int:
         return len(self._contacts)
@@ -66,6 +61,26 @@ class Contacts:
         if contact is None:
             contact = self._contacts[node_id] = Contact()
         return contact
+
+    def note_answer(self, node_id: NodeId, rtt_s: float, now_s: float) -> Contact:
+        """Take the answer to a probe; return the member's contact."""
+        self._all.note_answer(rtt_s, now_s)
+        contact = self.of(node_id)
+        contact.note_answer(rtt_s, now_s)
+        return contact
+
+    def timeout_s(self, node_id: NodeId, low_s: float, high_s: float) -> float:
+        """Return how long to wait for a member's answer, within limits.
+
+        Who was not measured yet gets twice what the others take; in the middle without others.
+        """
+        contact, factor = self.of(node_id), 1
+        if contact.rtt_s is None:
+            contact, factor = self._all, 2
+        if contact.rtt_s is None:
+            return (low_s + high_s) / 2
+        usual_s = contact.rtt_s + VARIANCES * contact.variance_s
+        return max(low_s, min(high_s, factor * usual_s))
 
     def items(self) -> list[tuple[NodeId, Contact]]:
         """Return all of them, by node id."""

@@ -3,10 +3,12 @@
 Their own form, one byte that names it in front: fixed fields by position. Here they are in clear;
 the driver seals everything behind the header (`sealing`), and authenticates all of it.
 
-    datagram = header · kind (1) · incarnation · name · IP address · port (2) · digest (8) · body
-               · items
+    datagram = header · kind (1) · sender · digest (8) · body · items
     header   = form (1) · cluster tag (8) · sender's node id (16) · its life (8)
-    item     = mark (1) · rumour or piece of a fact, until the datagram ends
+    sender   = length (1) · incarnation · name · IP address · port (2)
+    item     = mark (1) · rumour behind its length (1), or piece of a fact; until the datagram ends
+
+A sender and a rumour come again and again: they are decoded once, and then found by their bytes.
 
 Items are encoded on their own, once, and go into as many datagrams as they must. A datagram has at
 most `DATAGRAM_BYTES_MAX` bytes both ways, a message of a stream (the same form) at most
@@ -15,6 +17,8 @@ most `DATAGRAM_BYTES_MAX` bytes both ways, a message of a stream (the same form)
 
 from __future__ import annotations
 
+import functools
+import struct
 from collections.abc import Iterable
 from typing import Final
 
@@ -48,7 +52,7 @@ from node.gossip.messages import (
     Verify,
 )
 from node.gossip.packing import FACT_NAME_BYTES_MAX
-from node.gossip.wire import Malformed, Reader, WireError, Writer
+from node.gossip.wire import CACHE_ITEMS_MAX, Malformed, Reader, WireError, Writer
 
 __all__ = [
     "FORM",
@@ -63,12 +67,14 @@ __all__ = [
 FORM: Final = 0xD1
 HEADER_BYTES: Final = 1 + 8 + 16 + 8
 NAME_BYTES_MAX: Final = 63  # a DNS label
+SIGNED_KEPT: Final = 2_048  # senders: one in a daemon, a whole cluster in a simulation
 
 _U64_MAX: Final = 2**64 - 1
 _REACHES: Final = {0: None, **{reach.value: reach for reach in ReachKind}}
 _RUMOUR_MARK: Final = 1
 _PIECE_MARK: Final = 2
 _HASH_BYTES: Final = 8
+_BUCKETS: Final = struct.Struct(f">{BUCKETS}Q")
 _KINDS: Final = (
     Ping,
     Ack,
@@ -95,15 +101,11 @@ def encode(
 
     The caller keeps it within `DATAGRAM_BYTES_MAX`: without items every message does.
     """
+    header, signature = _signed(tag, sender)
     writer = Writer()
-    writer.fixed(FORM, 1)
-    writer.raw(tag)
-    writer.id(sender.node_id)
-    writer.fixed(sender.life, 8)
+    writer.raw(header)
     writer.fixed(_KIND_OF[type(message)], 1)
-    writer.uvarint(sender.incarnation)
-    writer.text(sender.name, NAME_BYTES_MAX)
-    _write_address(writer, sender.address)
+    writer.raw(signature)
     writer.fixed(digest, _HASH_BYTES)
     _write_body(writer, message)
     for item in items:
@@ -114,10 +116,25 @@ def encode(
     return data
 
 
+@functools.lru_cache(SIGNED_KEPT)
+def _signed(tag: bytes, sender: Sender) -> tuple[bytes, bytes]:
+    """Return the header of a sender's datagrams, and the sender as it follows."""
+    header = Writer()
+    header.fixed(FORM, 1)
+    header.raw(tag)
+    header.id(sender.node_id)
+    header.fixed(sender.life, 8)
+    body = Writer()
+    body.uvarint(sender.incarnation)
+    body.text(sender.name, NAME_BYTES_MAX)
+    _write_address(body, sender.address)
+    signature = body.take()
+    return header.take(), bytes((len(signature),)) + signature
+
+
 def encode_rumour(rumour: Rumour) -> bytes:
     """Return a rumour as an item of a datagram."""
     writer = Writer()
-    writer.fixed(_RUMOUR_MARK, 1)
     writer.id(rumour.node_id)
     writer.fixed(rumour.life, 8)
     writer.uvarint(rumour.incarnation)
@@ -129,7 +146,8 @@ def encode_rumour(rumour: Rumour) -> bytes:
     elif rumour.state is not MemberState.LEFT:
         _write_id(writer, rumour.accuser)
         writer.fixed(rumour.reach.value if rumour.reach is not None else 0, 1)
-    return writer.take()
+    body = writer.take()
+    return bytes((_RUMOUR_MARK, len(body))) + body
 
 
 def encode_piece(piece: FactPiece) -> bytes:
@@ -175,17 +193,11 @@ def _read(reader: Reader) -> Datagram:
     if reader.fixed(1) != FORM:
         raise WireError("another form, or no gossip at all")
     tag = reader.raw(8)
-    node_id, life = NodeId(reader.id()), _life(reader)
+    start = reader.raw(24)
     kind = reader.fixed(1)
     if kind >= len(_KINDS):
         raise WireError(f"there is no message of kind {kind}")
-    sender = Sender(
-        node_id,
-        life,
-        reader.uvarint(INCARNATION_MAX),
-        reader.text(NAME_BYTES_MAX),
-        _read_address(reader),
-    )
+    sender = _sender(start, reader.raw(reader.fixed(1)))
     digest = reader.fixed(_HASH_BYTES)
     message = _read_body(_KINDS[kind], reader)
     items: list[Rumour | FactPiece] = []
@@ -223,8 +235,7 @@ def _write_body(writer: Writer, message: Message) -> None:
             _write_id(writer, message.until)
         case SyncBuckets():
             assert len(message.digests) == BUCKETS, f"{BUCKETS} digests, one a bucket"
-            for digest in message.digests:
-                writer.fixed(digest, _HASH_BYTES)
+            writer.raw(_BUCKETS.pack(*message.digests))
         case SyncMembers():
             _write_members(writer, message)
         case SyncFacts():
@@ -251,7 +262,7 @@ def _read_body(kind: type[Message], reader: Reader) -> Message:
     if kind is PullAnswer:
         return PullAnswer(_read_id(reader))
     if kind is SyncBuckets:
-        return SyncBuckets(tuple(reader.fixed(_HASH_BYTES) for _ in range(BUCKETS)))
+        return SyncBuckets(_BUCKETS.unpack(reader.raw(_BUCKETS.size)))
     if kind is SyncMembers:
         return _read_members(reader)
     if kind is SyncFacts:
@@ -332,10 +343,33 @@ def _read_facts(reader: Reader) -> SyncFacts:
 def _read_item(reader: Reader) -> Rumour | FactPiece:
     mark = reader.fixed(1)
     if mark == _RUMOUR_MARK:
-        return _read_rumour(reader)
+        return _rumour(reader.raw(reader.fixed(1)))
     if mark == _PIECE_MARK:
         return _read_piece(reader)
     raise WireError(f"there is no item of mark {mark}")
+
+
+@functools.lru_cache(CACHE_ITEMS_MAX)
+def _rumour(body: bytes) -> Rumour:
+    reader = Reader(body)
+    rumour = _read_rumour(reader)
+    reader.end()
+    return rumour
+
+
+@functools.lru_cache(CACHE_ITEMS_MAX)
+def _sender(start: bytes, rest: bytes) -> Sender:
+    """Return who signed; `start` is node id and life, `rest` what follows."""
+    reader = Reader(start + rest)
+    sender = Sender(
+        NodeId(reader.id()),
+        _life(reader),
+        reader.uvarint(INCARNATION_MAX),
+        reader.text(NAME_BYTES_MAX),
+        _read_address(reader),
+    )
+    reader.end()
+    return sender
 
 
 def _read_rumour(reader: Reader) -> Rumour:

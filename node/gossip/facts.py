@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ from node.gossip.packing import (
     unpack_service,
 )
 from node.gossip.shards import ShardMap
-from node.gossip.wire import Malformed
+from node.gossip.wire import CACHE_ITEMS_MAX, Malformed
 
 __all__ = [
     "HISTORY_CHANGES_MAX",
@@ -105,6 +106,7 @@ class NodeFacts:
 NO_FACTS: Final = NodeFacts(0, {}, 0, 0, 0)
 
 
+@functools.lru_cache(CACHE_ITEMS_MAX)
 def bucket_of(node_id: NodeId) -> int:
     """Return which of the digests a member belongs to."""
     return id_bytes(node_id)[0] * BUCKETS // 256
@@ -131,7 +133,12 @@ def fact_bytes(name: str, value: bytes) -> int:
 
 
 def _member_hash(member: Member) -> int:
-    return _hash64(member.node_id.encode(), b"%d.%d" % (member.life, member.incarnation))
+    return _version_hash(member.node_id, member.life, member.incarnation)
+
+
+@functools.lru_cache(CACHE_ITEMS_MAX)
+def _version_hash(node_id: NodeId, life: int, incarnation: int) -> int:
+    return _hash64(node_id.encode(), b"%d.%d" % (life, incarnation))
 
 
 def _hash64(*parts: bytes) -> int:

@@ -115,9 +115,8 @@ class Probing:
         if len(self._probes) >= PROBES_MAX:
             return
         parameters = self._parameters
-        contact = self._contacts.of(member.node_id)
-        timeout_s = contact.timeout_s(
-            parameters.probe_timeout_min_s, parameters.probe_timeout_max_s
+        timeout_s = self._contacts.timeout_s(
+            member.node_id, parameters.probe_timeout_min_s, parameters.probe_timeout_max_s
         )
         timeout_s *= self._awareness.scale
         probe = _Probe(self._out.next_sequence(), member.life, now_s, timeout_s)
@@ -187,7 +186,7 @@ class Probing:
         del self._probes[sender.node_id]
         self._out.timers.disarm_for(ASK, sender.node_id)
         self._out.timers.disarm_for(VERDICT, sender.node_id)
-        contact.note_answer(now_s - probe.sent_at_s, now_s)
+        self._contacts.note_answer(sender.node_id, now_s - probe.sent_at_s, now_s)
         self._awareness.add(-1)
         if self._evidence.note(sender.node_id, sender.life, ReachKind.ANSWERED, now_s):
             self._out.add(EvidenceChanged(self._evidence.number))

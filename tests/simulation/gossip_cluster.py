@@ -128,9 +128,14 @@ class GossipCluster:
     """
 
     def __init__(
-        self, seed: int, parameters: Parameters | None = None, make: MakeCore | None = None
+        self,
+        seed: int,
+        parameters: Parameters | None = None,
+        make: MakeCore | None = None,
+        *,
+        is_traced: bool = True,
     ) -> None:
-        self.world = World(seed)
+        self.world = World(seed, is_traced=is_traced)
         self.seed = seed
         self._make = make or (lambda i, rng: SwimCore(i, parameters or Parameters(), rng))
         self.effects: deque[list[Effect]] = deque(maxlen=EFFECTS_KEPT)

@@ -152,12 +152,20 @@ class _Place:
 class World:
     """One run. `checks` are called after every step of a machine, with its address."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, is_traced: bool = True) -> None:
+        """Make an empty world.
+
+        Args:
+            seed: Decides everything that is random in it.
+            is_traced: Whether steps go into the trace and `notes`; large worlds do without.
+        """
+        self._is_traced = is_traced
         self.rng = random.Random(seed)
         self.now_s = 0.0
         self.quality = LinkQuality()
         self.steps = 0
         self.sends = 0
+        self.sent_bytes = 0
         self.notes: list[tuple[float, str, object]] = []
         self.recorded: list[bytes] | None = None  # every datagram sent, once this is a list
         self.checks: list[Callable[[str], None]] = []
@@ -285,14 +293,15 @@ class World:
         self.steps += 1
         run = self._places[address].run
         for action in actions:
-            self._trace.update(f"{self.now_s:.9f} {address} {action!r}\n".encode())
+            if self._is_traced:
+                self._trace.update(f"{self.now_s:.9f} {address} {action!r}\n".encode())
             if isinstance(action, Send):
                 self._send(address, action)
             elif isinstance(action, Arm):
                 self._arm(address, run, action)
             elif isinstance(action, Connect):
                 self._connect(address, run, action)
-            elif isinstance(action, Note):
+            elif isinstance(action, Note) and self._is_traced:
                 self.notes.append((self.now_s, address, action.what))
         for check in self.checks:
             check(address)
@@ -313,6 +322,7 @@ class World:
 
     def _send(self, source: str, send: Send) -> None:
         self.sends += 1
+        self.sent_bytes += len(send.data)
         if self.recorded is not None:
             self.recorded.append(send.data)
         quality = self.quality

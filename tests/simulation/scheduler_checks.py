@@ -1,0 +1,263 @@
+"""Which properties of a control plane must hold, and which of them are broken?
+
+At every commit (`committed`), twice a second (`look`), and after the faults (`not_as_asked`). What
+is broken is said in sentences; an empty list is a pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Final
+
+from dray.model import (
+    Assignment,
+    Availability,
+    Epoch,
+    NodeCondition,
+    NodeRecord,
+    ServiceKey,
+    ServiceModeKind,
+    ServiceRecord,
+    ServiceRevision,
+    SlotKey,
+    TaskAssignment,
+    UpdateOrder,
+)
+from dray.names import NodeId, TaskId
+from scheduler.nodes.subnets import subnet_number
+from scheduler.store import keys
+from scheduler.store.base import Committed, Item, Put, Txn
+from scheduler.store.codec import decode_as
+from scheduler.store.keys import Kind, parse_key
+from scheduler.store.records import JobVerdict
+from tests.simulation.scheduler_node import CPUS, Daemon, SimNode
+
+if TYPE_CHECKING:
+    from tests.simulation.scheduler_world import SchedulerWorld
+
+__all__ = ["Checker"]
+
+TROUBLE_KEPT_S: Final = 6.0  # a verdict may come so late after what it is about has ended
+HELD_MAX: Final = 2  # tasks of one slot that are not told to stop: the one that comes, the last one
+
+
+class Checker:
+    """What is known to be true of one world, beside what its parts believe."""
+
+    def __init__(self, world: SchedulerWorld) -> None:
+        """Start with an empty store."""
+        self._world = world
+        self._writers: dict[Epoch, str] = {}
+        self._assigned: dict[NodeId, dict[TaskId, TaskAssignment]] = {}
+        self._done: dict[SlotKey, ServiceRevision] = {}
+        self._created: Counter[TaskId] = Counter()
+        self._excused: set[SlotKey] = set()
+        self._trace = hashlib.sha256()
+
+    @property
+    def trace(self) -> str:
+        """Hash of everything that was committed, and when."""
+        return self._trace.hexdigest()
+
+    # ---- at every commit of a scheduler
+
+    def committed(self, name: str, txn: Txn, done: Committed) -> None:
+        """Check what a scheduler has just written."""
+        self._trace.update(f"{self._world.now_s():.6f} {name} {done.revision} {txn!r}".encode())
+        changed = []
+        for operation in txn.operations:
+            parsed = parse_key(operation.key)
+            if parsed is None or not isinstance(operation, Put):
+                continue
+            item = Item(operation.key, operation.value, done.revision, done.revision)
+            if parsed.kind is Kind.ASSIGNMENT:
+                changed.append(decode_as(item, Assignment))
+            elif parsed.kind is Kind.JOB:
+                verdict = decode_as(item, JobVerdict)
+                self._done[verdict.slot] = verdict.service_revision
+        for assignment in changed:
+            self._check_writer(name, assignment)
+            self._check_changes(name, assignment)
+        for assignment in changed:
+            self._assigned[assignment.node_id] = {task.task_id: task for task in assignment.tasks}
+        for assignment in changed:
+            self._check_room(assignment)
+            self._check_slots(name, assignment)
+
+    def _broken(self, sentence: str) -> None:
+        self._world.broken.append(f"{self._world.now_s():.3f} s: {sentence}")
+
+    def _check_writer(self, name: str, assignment: Assignment) -> None:
+        """One writer an epoch, and only while its key is there."""
+        writer = self._writers.setdefault(assignment.epoch, name)
+        if writer != name:
+            self._broken(f"{writer} and {name} both wrote in epoch {assignment.epoch}")
+        leader = self._world.data.item(keys.LEADER)
+        if leader is None or leader.create_revision != assignment.epoch.create_revision:
+            self._broken(f"{name} wrote in epoch {assignment.epoch} after it had ended")
+
+    def _check_changes(self, name: str, assignment: Assignment) -> None:
+        """A task leaves only when its end is true or its node is given up; none comes twice."""
+        node_id = assignment.node_id
+        before = self._assigned.get(node_id, {})
+        after = {task.task_id: task for task in assignment.tasks}
+        node = next(each for each in self._world.nodes.values() if each.node_id == node_id)
+        for task_id in set(before) - set(after):
+            run = node.runs.get(task_id)
+            has_ended = task_id in node.ended or (run is None and node.daemon is not Daemon.UP)
+            if not has_ended and not self._is_given_up(name, node_id):
+                self._broken(f"{name} forgot {before[task_id]} of {node.name}, which may run")
+        for task_id in set(after) - set(before):
+            task = after[task_id]
+            self._created[task_id] += 1
+            if self._created[task_id] > 1:
+                self._broken(f"task {task_id} of {task.slot} was made twice")
+            if self._done.get(task.slot) == task.service_revision:
+                self._broken(f"{task.slot} runs again, though it has completed")
+
+    def _is_given_up(self, name: str, node_id: NodeId) -> bool:
+        scheduler = next(each for each in self._world.schedulers if each.name == name)
+        streams = scheduler.nodes.streams if scheduler.nodes else None
+        if streams is None:
+            return True  # its term has just ended; the fence has held
+        seen = streams.observations.observed().nodes.get(node_id)
+        return seen is not None and seen.condition is NodeCondition.DOWN
+
+    def _check_room(self, assignment: Assignment) -> None:
+        taken = 0
+        for task in assignment.tasks:
+            record = self._revision(task.slot.service_key, task.service_revision)
+            taken += record.spec.task.reservations.cpu_millis
+        if taken > CPUS * 1000:
+            self._broken(f"{assignment.node_id} is over-committed: {taken} millis")
+
+    def _check_slots(self, name: str, assignment: Assignment) -> None:
+        """A slot has one task, or two while one replaces the other; a singleton never has two.
+
+        Two of a service that stops first are allowed only when a node is left.
+        """
+        for task in assignment.tasks:
+            held = {
+                node_id
+                for node_id, tasks in self._assigned.items()
+                for each in tasks.values()
+                if each.slot == task.slot and not each.stop
+            }
+            if len(held) < HELD_MAX:
+                self._excused.discard(task.slot)
+                continue
+            spec = self._revision(task.slot.service_key, task.service_revision).spec
+            if spec.update.order is UpdateOrder.START_FIRST or any(
+                self._is_left(name, node_id) for node_id in held
+            ):
+                self._excused.add(task.slot)
+            if len(held) > HELD_MAX or spec.dray.singleton or task.slot not in self._excused:
+                self._broken(f"{name} gave {task.slot} {len(held)} tasks")
+
+    def _is_left(self, name: str, node_id: NodeId) -> bool:
+        """Return whether a node is being drained, or held to be isolated by a scheduler."""
+        item = self._world.data.item(keys.node_key(node_id))
+        if item is None or decode_as(item, NodeRecord).availability is not Availability.ACTIVE:
+            return True
+        scheduler = next(each for each in self._world.schedulers if each.name == name)
+        streams = scheduler.nodes.streams if scheduler.nodes else None
+        seen = streams.observations.observed().nodes.get(node_id) if streams else None
+        return seen is not None and seen.condition is NodeCondition.ISOLATED
+
+    def _revision(self, key: ServiceKey, revision: ServiceRevision) -> ServiceRecord:
+        item = self._world.data.item(keys.revision_key(key, revision))
+        assert item is not None, (key, revision)
+        return decode_as(item, ServiceRecord)
+
+    # ---- twice a second
+
+    def look(self) -> None:
+        """Check that nobody is held to be down who is well."""
+        now_s = self._world.now_s()
+        for node in self._world.nodes.values():
+            if self._is_in_trouble(node):
+                node.troubled_s = now_s
+        for scheduler in self._world.schedulers:
+            if scheduler.gate.is_paused or scheduler.nodes is None or not scheduler.is_leading:
+                continue
+            streams = scheduler.nodes.streams
+            assert streams is not None
+            observed = streams.observations.observed().nodes
+            for node in self._world.nodes.values():
+                seen = observed.get(node.node_id)
+                is_down = seen is not None and seen.condition is NodeCondition.DOWN
+                if is_down and now_s - node.troubled_s > TROUBLE_KEPT_S:
+                    self._broken(f"{scheduler.name} holds {node.name} to be down, which is well")
+
+    def _is_in_trouble(self, node: SimNode) -> bool:
+        others = [each.name for each in self._world.schedulers if each.is_alive]
+        others += [each.name for each in self._world.nodes.values() if each is not node]
+        is_cut = not all(self._world.passes(node.name, other) for other in others)
+        return not node.has_power or node.daemon is not Daemon.UP or is_cut
+
+    # ---- after the faults
+
+    def not_as_asked(self) -> list[str]:
+        """Return what is not yet as it was asked for, in truth and in the store."""
+        wrong: list[str] = []
+        listed: dict[SlotKey, list[tuple[SimNode, TaskAssignment]]] = defaultdict(list)
+        for node in self._world.nodes.values():
+            for task in self._assigned.get(node.node_id, {}).values():
+                listed[task.slot].append((node, task))
+        wanted = self._wanted()
+        for slot in sorted(set(wanted) | set(listed)):
+            wrong += self._slot(slot, wanted.get(slot), listed.get(slot, []))
+        known = {task.task_id for held in listed.values() for _, task in held}
+        for node in self._world.nodes.values():
+            for run in node.running():
+                if run.task.task_id not in known:
+                    wrong.append(f"{node.name} runs {run.task.slot}, which is not assigned")
+        return wrong
+
+    def _slot(
+        self,
+        slot: SlotKey,
+        record: ServiceRecord | None,
+        held: list[tuple[SimNode, TaskAssignment]],
+    ) -> list[str]:
+        if record is None:
+            return [f"{slot} is held by {node.name}, and not wanted" for node, _ in held]
+        if record.spec.mode.kind is ServiceModeKind.REPLICATED_JOB:
+            is_done = slot in self._done
+            return [] if is_done and not held else [f"{slot} is a job: done {is_done}, {held}"]
+        if len(held) != 1:
+            return [f"{slot} has {len(held)} tasks"]
+        node, task = held[0]
+        run = node.runs.get(task.task_id)
+        is_running = run in node.running() and run is not None and not task.stop
+        if not is_running:
+            return [f"{slot} does not run on {node.name}: {run and run.state}"]
+        now = self._revision(slot.service_key, task.service_revision)
+        if now.spec.task != record.spec.task:
+            return [f"{slot} runs revision {task.service_revision}, not {record.revision}"]
+        return []
+
+    def _wanted(self) -> dict[SlotKey, ServiceRecord]:
+        wanted: dict[SlotKey, ServiceRecord] = {}
+        for item in self._world.data.items(keys.prefix_of(Kind.SERVICE)):
+            record = decode_as(item, ServiceRecord)
+            key = ServiceKey(record.project, record.spec.name)
+            numbers = (
+                self._global_slots()
+                if record.spec.mode.kind is ServiceModeKind.GLOBAL
+                else list(range(1, record.spec.mode.replicas + 1))
+            )
+            wanted |= {SlotKey(key.project, key.service, number): record for number in numbers}
+        return wanted
+
+    def _global_slots(self) -> list[int]:
+        numbers = []
+        for node in self._world.nodes.values():
+            item = self._world.data.item(keys.node_key(node.node_id))
+            if item is None or not node.has_power:
+                continue
+            record = decode_as(item, NodeRecord)
+            if record.availability.name == "ACTIVE":
+                numbers.append(subnet_number("10.192.0.0/11", record.subnet) + 1)
+        return sorted(numbers)
