@@ -101,11 +101,8 @@ class AnswerCache:
             self._dependants.setdefault(key, set()).add((asker, query))
         self._make_room(asker)
 
-    def forget(self, keys: Iterable[str] | None) -> None:
-        """Drop the answers that depend on any of these keys; None: all answers."""
-        if keys is None:
-            self.clear()
-            return
+    def forget(self, keys: Iterable[str]) -> None:
+        """Drop the answers that depend on any of these keys."""
         for key in keys:
             for asker, query in tuple(self._dependants.get(key, ())):
                 self._drop(asker, query)
@@ -115,16 +112,6 @@ class AnswerCache:
         for asker, shelf in self._shelves.items():
             for query in tuple(shelf.brief):
                 self._drop(asker, query)
-
-    def clear(self) -> None:
-        """Drop all answers; tables that `ready` gave stay in use."""
-        for shelf in self._shelves.values():
-            shelf.ready.clear()
-            shelf.kept.clear()
-            shelf.brief.clear()
-            shelf.size_bytes = 0
-        self._dependants.clear()
-        self._size_bytes = 0
 
     def retain(self, askers: Iterable[Asker]) -> None:
         """Drop everything that is kept for others than these."""

@@ -23,7 +23,7 @@ from typing import Final
 
 from dray.addresses import HostPort
 from dray.clock import Clock
-from dray.model import FactView
+from dray.model import FactView, ServiceKey
 from node.dns.cache import AnswerCache, Ready
 from node.dns.forward import Forwarder, Waiter, is_probe
 from node.dns.framing import receive_message, send_message
@@ -44,6 +44,7 @@ from node.dns.zone import NODE_ASKER, Asker, Zone, ZoneConfig
 __all__ = ["DnsServer", "ServerConfig", "ServerCounts"]
 
 DRAINED_MAX: Final = 64  # datagrams of one socket before the others have their turn
+UPDATED_MAX: Final = 16  # services taken over before queries have their turn: about 2 ms
 QUERY_BYTES_MAX: Final = 4_096  # a query has one name; a longer datagram is cut and malformed
 TICK_S: Final = 1.0  # how long brief answers are kept
 TCP_CONNECTIONS_MAX: Final = 256
@@ -144,7 +145,20 @@ class DnsServer:
 
     def update(self, view: FactView) -> None:
         """Answer from a newer view from now on."""
-        change = self.zone.update(view)
+        self._take(view, self.zone.changed(view))
+
+    async def follow(self, view: FactView) -> None:
+        """Take over a newer view; much of it in pieces, between which queries are answered."""
+        services = self.zone.changed(view)
+        for at in range(0, len(services), UPDATED_MAX):
+            if at:
+                await asyncio.sleep(0)
+            self._take(view, services[at : at + UPDATED_MAX])
+        if not services:
+            self._take(view, ())
+
+    def _take(self, view: FactView, services: tuple[ServiceKey, ...]) -> None:
+        change = self.zone.take(view, services)
         self._cache.forget(change.keys)
         if change.are_clients_changed:
             self._know_clients()

@@ -217,7 +217,7 @@ class NodeDns:
         while True:
             await self._is_newer.wait()
             self._is_newer.clear()
-            server.update(self._view)
+            await server.follow(self._view)
 
     async def _watch(self, server: DnsServer) -> None:
         """Keep the upstream servers, the faults and the counts up to date."""

@@ -144,11 +144,11 @@ class Change:
     """What a newer view changed.
 
     Attributes:
-        keys: Keys whose answers may have changed; None: all of them.
+        keys: Keys whose answers may have changed.
         are_clients_changed: `Zone.own_askers` is different.
     """
 
-    keys: frozenset[str] | None
+    keys: frozenset[str]
     are_clients_changed: bool
 
 
@@ -172,19 +172,26 @@ class Zone:
         self._own: dict[ServiceKey, dict[str, Asker]] = {}
 
     def update(self, view: FactView) -> Change:
-        """Take over a newer view; costs what has changed, or all when the views cannot tell."""
-        before, self.view = self.view, view
-        changed = view.changed_since(before.sequence) if before is not None else None
+        """Take over a newer view at once."""
+        return self.take(view, self.changed(view))
+
+    def changed(self, view: FactView) -> tuple[ServiceKey, ...]:
+        """Return the services to `take` of a newer view: all, when views cannot tell which."""
+        changed = view.changed_since(self.view.sequence) if self.view is not None else None
         if changed is None:
             self._nodes = None
-            are_clients_changed = bool(self._own)
-            self._index, self._own = Index(), {}
-            for service in view.services():
-                are_clients_changed |= self._replace(service, view)[1]
-            return Change(None, are_clients_changed)
+            return (*(self._index.services.keys() - set(view.services())), *view.services())
+        return tuple(changed)
+
+    def take(self, view: FactView, services: Iterable[ServiceKey]) -> Change:
+        """Take over some services of a newer view; the others stay as they were.
+
+        Once a view was begun, all that `changed` named for it have to follow.
+        """
+        self.view = view
         keys: set[str] = set()
         are_clients_changed = False
-        for service in changed:
+        for service in services:
             touched, is_own = self._replace(service, view)
             keys |= touched
             are_clients_changed |= is_own
@@ -233,6 +240,8 @@ class Zone:
         """Take over one service; return its keys before and after, and whether clients changed."""
         entry = entry_of(view, service)
         before = self._index.take(service) if entry is None else self._index.put(entry)
+        if entry == before:
+            return set(), False
         keys = set(before.keys()) if before is not None else set()
         if entry is not None:
             keys.update(entry.keys())

@@ -17,7 +17,7 @@ import pytest
 from dray.addresses import HostPort
 from dray.clock import SystemClock
 from dray.errors import Unavailable
-from dray.model import EndpointPort
+from dray.model import EndpointPort, ServiceKey
 from node.dns.forward import CLIENT_WAITS_MAX
 from node.dns.serve import DnsServer, ServerConfig
 from node.dns.sockets import udp_sockets
@@ -135,6 +135,24 @@ async def test_a_change_is_answered_at_once() -> None:
         rig.world.web(9)
         rig.update()
         assert await rig.addresses("web") == ["10.192.0.9"]
+
+
+async def test_many_changes_at_once() -> None:
+    """A view with more changes than it can tell is taken over whole, what is gone included."""
+    async with a_server() as rig:
+        services = [ServiceKey("shop", f"s{number}") for number in range(300)]
+        for key in services:
+            rig.world.publish("b", key, an_endpoint(1, "10.192.0.9", service=key))
+        await rig.server.follow(rig.world.view())
+        assert await rig.addresses("s0") == await rig.addresses("s299") == ["10.192.0.9"]
+        rig.world.withdraw("b", WEB)
+        for key in services[1:]:
+            rig.world.publish("b", key, an_endpoint(1, "10.192.0.8", service=key))
+        await rig.server.follow(rig.world.view())
+        await rig.server.follow(rig.world.view())
+        assert await rig.addresses("web.shop.dray.internal") == []
+        assert await rig.addresses("s0") == ["10.192.0.9"]
+        assert await rig.addresses("s299") == ["10.192.0.8"]
 
 
 async def test_clients_spread() -> None:
