@@ -41,7 +41,6 @@ __all__ = [
     "Rng",
     "refusal",
     "resolve",
-    "zone_records",
 ]
 
 TTL_S: Final = 1  # seconds that any answer of the zone may be kept
@@ -124,26 +123,26 @@ def refusal(query: Query, code: RCode, size_bytes_max: int) -> Answer:
     return Answer((data,), is_brief=True, is_reusable=query.is_reusable)
 
 
-def zone_records(found: Found, rtype: int) -> tuple[Record, ...]:
-    """Return the records of a type at a name."""
-    if rtype in (RType.A, RType.AAAA):
-        return tuple(
-            Record(rtype, TTL_S, data)
-            for data in map(_packed, found.addresses)
-            if (len(data) == 4) is (rtype == RType.A)
-        )
+def _wires(found: Found, rtype: int) -> list[bytes]:
+    """Return the records of a type at a name, on the wire, owned by the question's name."""
+    if rtype == RType.A:
+        return [_A_HEAD + data for data in map(_packed, found.addresses) if len(data) == 4]
+    if rtype == RType.AAAA:
+        return [_AAAA_HEAD + data for data in map(_packed, found.addresses) if len(data) == 16]
     if rtype == RType.SRV:
-        return tuple(Record(rtype, TTL_S, _srv_data(each)) for each in found.ports)
-    if rtype == RType.PTR:
-        return tuple(Record(rtype, TTL_S, name_bytes(each)) for each in found.pointers)
-    if rtype == RType.SOA and found.name == ZONE_LABELS:
-        return (Record(rtype, TTL_S, _SOA_DATA),)
-    return ()
+        datas = [_srv_data(each) for each in found.ports]
+    elif rtype == RType.PTR:
+        datas = [name_bytes(each) for each in found.pointers]
+    elif rtype == RType.SOA and found.name == ZONE_LABELS:
+        datas = [_SOA_DATA]
+    else:
+        datas = []
+    return [Record(rtype, TTL_S, data).on_wire() for data in datas]
 
 
 def _answer(query: Query, found: Found, rng: Rng, size_bytes_max: int) -> Answer:
-    records = list(zone_records(found, query.rtype)) if found.exists else []
-    if not records:
+    wires = _wires(found, query.rtype) if found.exists else []
+    if not wires:
         code = RCode.NOERROR if found.exists else RCode.NXDOMAIN
         variants: tuple[bytes, ...] = (
             render(
@@ -155,16 +154,15 @@ def _answer(query: Query, found: Found, rng: Rng, size_bytes_max: int) -> Answer
             ),
         )
     else:
-        rng.shuffle(records)
-        variants = _variants(query, found, records, size_bytes_max)
+        rng.shuffle(wires)
+        variants = _variants(query, found, wires, size_bytes_max)
     return Answer(variants, found.keys, found.is_node, query.is_reusable)
 
 
 def _variants(
-    query: Query, found: Found, records: list[Record], size_bytes_max: int
+    query: Query, found: Found, wires: list[bytes], size_bytes_max: int
 ) -> tuple[bytes, ...]:
     """Return the answer in different orders: rotations, so that each record is first equally."""
-    wires = [record.on_wire() for record in records]
     additional = _additional(found) if query.rtype == RType.SRV else ()
 
     def rendered(order: list[bytes]) -> bytes:
@@ -209,7 +207,7 @@ def _additional(found: Found) -> tuple[bytes, ...]:
 def _special(query: Query, size_bytes_max: int) -> Answer:
     is_local = query.labels[-1] == "localhost"
     found = Found(addresses=_LOOPBACK if is_local else ())
-    records = [record.on_wire() for record in zone_records(found, query.rtype)]
+    records = _wires(found, query.rtype)
     code = RCode.NOERROR if is_local else RCode.NXDOMAIN
     return Answer(
         (render(query, code, records, size_bytes_max=size_bytes_max),),
@@ -236,3 +234,5 @@ def _soa_data() -> bytes:
 
 _SOA_DATA: Final = _soa_data()
 _SOA_RECORD: Final = Record(RType.SOA, TTL_S, _SOA_DATA, name_bytes(ZONE_LABELS)).on_wire()
+_A_HEAD: Final = Record(RType.A, TTL_S, bytes(4)).on_wire()[:-4]
+_AAAA_HEAD: Final = Record(RType.AAAA, TTL_S, bytes(16)).on_wire()[:-16]
