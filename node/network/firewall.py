@@ -10,7 +10,7 @@ from typing import Final
 
 from node.network.commands import CommandFailed, run_tool
 from node.network.observed import table_chains
-from node.network.ruleset import TABLE
+from node.network.ruleset import SKELETON_CHAINS, TABLE
 from node.network.tables import Tables
 
 __all__ = ["FLOWS_PER_CALL_MAX", "Firewall"]
@@ -27,11 +27,11 @@ class Firewall:
 
     def exists(self) -> bool:
         """Return whether there is a table of dray's, whoever wrote it."""
-        return f"table ip {TABLE}\n" in run_tool("nft", "list", "tables", "ip")
+        return bool(self._listed())
 
     def is_whole(self) -> bool:
         """Return whether the chains are those that were written last."""
-        if not self._chains or not self.exists():
+        if not self._chains:
             return False
         found = self._listed()
         return all(found.get(name) == rules for name, rules in self._chains.items())
@@ -44,11 +44,11 @@ class Firewall:
         """
         run_tool("nft", "-f", "-", text=tables.rebuild_text())
         tables.written()
-        # Chains that are added for services come and go; those of the skeleton stay.
+        if rest := tables.change_text():
+            run_tool("nft", "-f", "-", text=rest)
+            tables.written()
         self._chains = {
-            name: rules
-            for name, rules in self._listed().items()
-            if "_" not in name or name == "raw_out"
+            name: rules for name, rules in self._listed().items() if name in SKELETON_CHAINS
         }
 
     def update(self, tables: Tables) -> None:
@@ -91,4 +91,11 @@ class Firewall:
             run_tool("conntrack", "-R", "/dev/stdin", text="\n".join(lines) + "\n")
 
     def _listed(self) -> dict[str, str]:
-        return table_chains(run_tool("nft", "-s", "-t", "list", "table", "ip", TABLE))
+        """Return the rules of every chain of the table; nothing without a table.
+
+        All tables are listed because nft reads no elements then; for one table it reads them all,
+        which takes ten times as long.
+        """
+        listing = run_tool("nft", "-s", "-t", "list", "ruleset", "ip")
+        _, _, table = listing.partition(f"table ip {TABLE} {{\n")
+        return table_chains(table.partition("\n}\n")[0] + "\n")

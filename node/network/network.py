@@ -202,7 +202,7 @@ class MachineNetwork:
     async def _repair(self, config: NetworkConfig) -> None:
         for _ in range(PASSES_MAX):
             observed = await self._observe()
-            found = plan(config, observed)
+            found = await self._in_thread(plan, config, observed)
             if found.blocked:
                 raise FailedPrecondition("; ".join(found.blocked))
             if not found.steps:

@@ -31,6 +31,7 @@ __all__ = [
     "BRIDGE",
     "FAMILIES",
     "PLACES_MAX",
+    "SKELETON_CHAINS",
     "STICKY_PLACES",
     "TABLE",
     "TUNNEL",
@@ -49,6 +50,12 @@ TABLE: Final = "dray"
 BRIDGE: Final = "dray0"
 TUNNEL: Final = "dray-vx"
 TUNNEL_PORT: Final = 4790  # VXLAN GPE (IANA)
+SKELETON_CHAINS: Final = frozenset(
+    {
+        "balance", "deny", "forward", "inbound", "out", "outbound", "output", "post", "pre", "raw",
+        "raw_out", "refuse",
+    }
+)  # fmt: skip
 PLACES_MAX: Final = 1_024  # endpoints of one service that are balanced over
 STICKY_PLACES: Final = 64  # buckets of clients of a service with session affinity
 _STICKY_SEED: Final = 0x64726179  # the same on every node: a client finds its endpoint through each

@@ -11,7 +11,7 @@ the lower owner is served.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from node.network.ruleset import (
@@ -28,6 +28,7 @@ from node.network.ruleset import (
 __all__ = ["ELEMENTS_PER_COMMAND", "Entries", "Entry", "Tables", "group_name", "network_name"]
 
 ELEMENTS_PER_COMMAND: Final = 1_000
+_DEFERRED: Final = "known"
 _NAME_DIGITS: Final = 12  # 48 bits: no two of a cluster's networks share a name by chance
 
 
@@ -70,6 +71,7 @@ class Tables:
         self._groups: dict[str, tuple[str, ...]] = {}
         self._shared: set[Entry] = set()  # wanted by several owners
         self._touched: set[Entry] = set()
+        self._later: set[Entry] = set()  # touched, and left out of a rebuild
         self._applied: dict[Entry, str] = {}
         self._declared: set[str] = set()
 
@@ -134,9 +136,28 @@ class Tables:
 
     def change_text(self) -> str:
         """Return the transaction from what was last written to what is wanted; empty: nothing."""
+        return self._difference(sorted(self._touched))
+
+    def rebuild_text(self, layout: Layout | None = None) -> str:
+        """Return the transaction that replaces the whole table, whatever is there.
+
+        Who is merely known is left to the next `change_text`: half of the elements, and the only
+        ones that nothing fails without.
+
+        Args:
+            layout: Addresses to build it around from now on; None: those of before.
+        """
+        self._layout = layout or self._layout
+        self._applied, self._declared = {}, set()
+        self._later = {entry for entry in self._wanted if entry.name == _DEFERRED}
+        self._touched = self._wanted.keys() - self._later
+        found = [entry for entry in self._wanted if entry.name != _DEFERRED]
+        return "\n".join(skeleton(self._layout)) + "\n" + self._difference(found)
+
+    def _difference(self, entries: Sequence[Entry]) -> str:
         gone: dict[str, list[str]] = {}
         new: dict[str, list[str]] = {}
-        for entry in sorted(self._touched):
+        for entry in entries:
             old, wanted = self._applied.get(entry), self.value(entry)
             if old == wanted:
                 continue
@@ -146,22 +167,10 @@ class Tables:
                 new.setdefault(entry.name, []).append(_written(entry.key, wanted))
         if not gone and not new:
             return ""
-        lines = self._missing_structures(self._touched, self._declared)
+        lines = self._missing_structures(entries, self._declared)
         lines += _element_commands("delete", gone)
         lines += _element_commands("add", new)
         return "\n".join(lines) + "\n"
-
-    def rebuild_text(self, layout: Layout | None = None) -> str:
-        """Return the transaction that replaces the whole table, whatever is there.
-
-        Args:
-            layout: Addresses to build it around from now on; None: those of before.
-        """
-        self._layout = layout or self._layout
-        self._applied, self._declared = {}, set()
-        self._touched = set(self._wanted)
-        change = self.change_text()
-        return "\n".join(skeleton(self._layout)) + "\n" + change
 
     def written(self) -> None:
         """Remember that the latest text was carried out."""
@@ -172,7 +181,7 @@ class Tables:
                 self._applied.pop(entry, None)
             else:
                 self._applied[entry] = value
-        self._touched = set()
+        self._touched, self._later = self._later, set()
 
     def _missing_structures(self, entries: Iterable[Entry], declared: set[str]) -> list[str]:
         known = set(declared)

@@ -61,6 +61,8 @@ def test_changes_lead_where_a_new_table_starts(
     assert tables.change_text() == ""
     fresh = Nft()
     fresh.carry_out(tables.rebuild_text())
+    tables.written()
+    fresh.carry_out(tables.change_text())
     for name, elements in nft.elements.items():
         assert fresh.elements.get(name, {}) == elements, name
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from node.network.balance import HeldPort, service_table
-from node.network.ruleset import Layout, skeleton
+from node.network.ruleset import SKELETON_CHAINS, Layout, skeleton
 from node.network.tables import ELEMENTS_PER_COMMAND, Entry, Tables
 from tests.unit.node.network.builders import LAYOUT, VIP, facts, view
 from tests.unit.node.network.nft_model import Nft
@@ -135,8 +135,8 @@ def test_the_skeleton_holds_the_addresses_it_was_made_with() -> None:
     nft = Nft()
     text = "\n".join(skeleton(LAYOUT))
     nft.carry_out(text)
+    assert nft.chains.keys() == SKELETON_CHAINS
     assert LAYOUT.gateway == "10.192.2.1"
     assert LAYOUT.gateway_interface == "10.192.2.1/23"
     for part in ("snat to 10.192.2.1", LAYOUT.subnet, LAYOUT.range_cidr, LAYOUT.vip_range_cidr):
         assert part in text
-    assert {"deny", "refuse", "inbound", "outbound", "balance"} <= nft.chains.keys()

@@ -1,0 +1,179 @@
+"""What does the network's part cost that runs inside a host? Prints JSON; see `benchmarks.network`.
+
+`python -m benchmarks.network_inside table|peers ADDRESS`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from dray.clock import SystemClock
+from dray.log import get_logger
+from dray.model import (
+    Endpoint,
+    Epoch,
+    Fact,
+    FactKey,
+    FactVersion,
+    Health,
+    Member,
+    MemberState,
+    PublishedPort,
+    ServiceFacts,
+    ServiceKey,
+    ServiceRevision,
+    SlotKey,
+)
+from dray.names import NodeId, TaskId, id_text
+from node.gossip.facts import FactStore
+from node.gossip.packing import pack_service, service_fact_name
+from node.network.balancer import Balancer
+from node.network.claims import Claims
+from node.network.engine import EngineNetworks
+from node.network.firewall import Firewall
+from node.network.network import MachineNetwork
+from node.ports import NetworkConfig, NetworkPeer
+
+SERVICES: Final = 1_000
+ENDPOINTS: Final = 10
+NODES: Final = 20
+PEERS: Final = 500
+REPEATS: Final = 7
+
+Figures = dict[str, float]
+
+
+def node_id(number: int) -> NodeId:
+    """Return the id of a numbered node."""
+    return NodeId(id_text(number.to_bytes(16, "big")))
+
+
+def config(address: str, peers: int, *, moved: int = -1) -> NetworkConfig:
+    """Return a node's network with so many peers; one of them has moved."""
+    others = tuple(
+        NetworkPeer(
+            node_id(number + 1),
+            f"192.0.2.{number % 250}"
+            if number == moved
+            else f"198.18.{number // 250}.{number % 250}",
+            f"10.{193 + number // 128}.{number % 128 * 2}.0/23",
+        )
+        for number in range(peers)
+    )
+    return NetworkConfig(
+        node_id(0), address, "10.192.2.0/23", "10.192.0.0/11", "10.224.0.0/16", peers=others
+    )
+
+
+def facts_of(service: int, version: int, first_node: int = 0) -> Iterable[Fact]:
+    """Yield what nodes publish about a service: its endpoints, one a node."""
+    key = ServiceKey(f"p{service % 10}", f"s{service}")
+    for slot in range(1, ENDPOINTS + 1):
+        node = (service + slot + first_node) % NODES
+        number = service * ENDPOINTS + slot
+        endpoint = Endpoint(
+            SlotKey(key.project, key.service, slot),
+            TaskId(id_text((number * 100 + version).to_bytes(16, "big"))),
+            Epoch(1, 1),
+            f"10.{193 + node}.{number // 250}.{(number + version) % 250 + 2}",
+            health=Health.HEALTHY,
+            networks=(f"{key.project}_default",),
+        )
+        facts = ServiceFacts(
+            ServiceRevision(1),
+            f"10.224.{service // 250}.{service % 250 + 1}",
+            (PublishedPort(80, 20_000 + service),) if service % 10 == 0 else (),
+            endpoints=(endpoint,),
+        )
+        value = pack_service(facts)
+        assert isinstance(value, bytes)
+        fact_key = FactKey(node_id(node), service_fact_name(key))
+        yield Fact(fact_key, FactVersion(1, version), value)
+
+
+def median_ms(do: Callable[[], object], repeats: int = REPEATS) -> float:
+    """Return the median time of some calls."""
+    took = []
+    for _ in range(repeats):
+        begin_s = time.perf_counter()
+        do()
+        took.append((time.perf_counter() - begin_s) * 1_000)
+    return round(statistics.median(took), 1)
+
+
+def table(address: str) -> Figures:
+    """1,000 services of 10 endpoints: the whole table, and one endpoint of it."""
+    store, claims = FactStore(), Claims()
+    for number in range(NODES):
+        name = f"n{number}"
+        store.put_member(Member(node_id(number), name, "192.0.2.1", 1, 1, 0, MemberState.ALIVE))
+    for service in range(SERVICES):
+        for fact in facts_of(service, 1):
+            store.merge(fact, 0.0)
+    balancer = Balancer(config(address, NODES), Firewall(), claims)
+    figures = {"read all facts": median_ms(lambda: balancer.set_view(store.view()), 1)}
+    figures["write the whole table"] = median_ms(balancer.rebuild)
+    versions = iter(range(2, 1_000))
+
+    def change() -> None:
+        for fact in facts_of(500, next(versions)):
+            if fact.key.node_id == node_id(501 % NODES):
+                store.merge(fact, 0.0)
+        balancer.set_view(store.view())
+        balancer.write()
+
+    figures["change one endpoint"] = median_ms(change, 30)
+    figures["look whether it is whole"] = median_ms(balancer.is_whole)
+    claims.close()
+    return figures
+
+
+async def peers(address: str) -> Figures:
+    """500 peers: all routes from nothing, nothing to do, and one that has moved."""
+    figures: Figures = {}
+    with tempfile.TemporaryDirectory() as folder:
+        engine = EngineNetworks(Path("/run/docker.sock"))
+        network = MachineNetwork(
+            Path(folder), engine, clock=SystemClock(), log=get_logger("network")
+        )
+
+        async def ensure(name: str, wanted: NetworkConfig) -> None:
+            late_s, running = [0.0], True
+
+            async def tick() -> None:
+                while running:
+                    begin_s = time.perf_counter()
+                    await asyncio.sleep(0.001)
+                    late_s[0] = max(late_s[0], time.perf_counter() - begin_s - 0.001)
+
+            ticking = asyncio.create_task(tick())
+            begin_s = time.perf_counter()
+            await network.ensure(wanted)
+            figures[name] = round((time.perf_counter() - begin_s) * 1_000, 1)
+            running = False
+            await ticking
+            figures[f"{name}: event loop late"] = round(late_s[0] * 1_000, 1)
+
+        await ensure("one peer, a new machine", config(address, 1))
+        await ensure(f"{PEERS} peers, first time", config(address, PEERS))
+        await ensure(f"{PEERS} peers, nothing to do", config(address, PEERS))
+        await ensure(f"{PEERS} peers, one moved", config(address, PEERS, moved=7))
+        await network.close()
+    return figures
+
+
+if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    what, own_address = sys.argv[1:]
+    found = table(own_address) if what == "table" else asyncio.run(peers(own_address))
+    print(json.dumps(found))
