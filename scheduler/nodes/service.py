@@ -24,6 +24,7 @@ from dray.errors import (
     InvalidRequest,
     NotLeader,
     PermissionDenied,
+    Unavailable,
 )
 from dray.log import Logger
 from dray.model import ContentRef, Epoch, StoreRevision, WitnessEvidence
@@ -168,6 +169,10 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
     async def Session(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]
         """The node's stream; see node.proto."""
         del request_iterator  # read through the context
+        try:
+            self._snapshot()
+        except Unavailable as error:  # it has just started: the node tries the next one
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         hello = await self._read_hello(context)
         if isinstance(hello, m.Refused):
             await self._write(context, hello, None)
