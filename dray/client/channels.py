@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from dray.addresses import HostPort
 from dray.clock import Clock
 from dray.convert import ERROR_DETAIL_KEY, error_from_proto
-from dray.errors import DrayError, ErrorCode, InternalError, Unavailable
+from dray.errors import DeadlineExceeded, DrayError, ErrorCode, InternalError, Unavailable
 from dray.retry import Backoff, retry
 from dray.tls import Tls, client_channel
 
@@ -118,7 +118,7 @@ class Channels:
             return await retry(
                 attempt, clock=self._clock, rng=self._rng, duration_s=duration_s, backoff=_PAUSE
             )
-        except Unavailable as error:
+        except (Unavailable, DeadlineExceeded) as error:
             raise self._nobody(error) from error
 
     async def _attempt(
@@ -198,7 +198,7 @@ class Channels:
         if error.retryable and index == self._current:
             self.give_up()
 
-    def _nobody(self, error: Unavailable) -> DrayError:
+    def _nobody(self, error: DrayError) -> DrayError:
         if self._has_answered:
             return error
         shown = ", ".join(map(str, self._hosts))
@@ -219,6 +219,8 @@ def dray_error(failure: grpc.aio.AioRpcError, host: HostPort) -> DrayError:
     error = error_from_proto(failure.code().value[0], failure.details() or "", detail)
     if detail is None and error.code is ErrorCode.UNAVAILABLE:
         return Unavailable(f"{host}: {error.message}", context={"scheduler": str(host)})
+    if detail is None and error.code is ErrorCode.DEADLINE_EXCEEDED:
+        return DeadlineExceeded(f"{host} did not answer in time", context={"scheduler": str(host)})
     if detail is None and error.code is ErrorCode.UNIMPLEMENTED:
         return DrayError(
             f"the scheduler at {host} does not know this call",
