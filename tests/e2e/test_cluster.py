@@ -1,0 +1,175 @@
+"""Does a cluster survive what it promises to, seen through the command that its users have?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.e2e.cluster import Cluster, cluster_on
+from tests.lab import Host, Lab
+from tests.lab.etcd import EtcdCluster
+from tests.lab.fixtures import LabFactory
+
+LIMIT_S: Final = 60.0  # of one step on a busy machine
+COMPOSE: Final = """
+name: shop
+services:
+  web:
+    image: dray-test/web:1
+    ports: ["8080:80"]
+    healthcheck: {test: ["CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1/"], interval: 1s}
+    stop_grace_period: 1s
+    deploy: {replicas: 4, restart_policy: {delay: 0s}}
+  client:
+    image: dray-test/busybox:1
+    command: ["sh", "-c", "trap exit TERM; while :; do sleep 1; done"]
+    stop_grace_period: 1s
+    deploy: {placement: {constraints: ["node.hostname == host1"]}}
+"""
+
+
+def _etcd_on(host: Host, folder: Path) -> EtcdCluster:
+    return EtcdCluster(1, folder, hosts=[host])
+
+
+def _nodes_of(cluster: Cluster) -> set[str]:
+    return {task["node"] for task in cluster.tasks("shop", "web")}
+
+
+def _is_whole(cluster: Cluster, *, without: str = "") -> bool:
+    tasks = cluster.tasks("shop", "web")
+    return len(tasks) == 4 and all(
+        task["state"] == "running" and task["health"] == "healthy" and task["node"] != without
+        for task in tasks
+    )
+
+
+def _addresses(cluster: Cluster, node: str) -> set[str]:
+    """Return the addresses that a node's DNS gives for all tasks of the service."""
+    answer = cluster.json("dns", "tasks.web", "-n", node, "-p", "shop", "--service", "client")
+    return {record.split()[-1] for record in answer["records"]}
+
+
+def _container_ids(host: Host) -> set[str]:
+    return {container.id for container in host.docker.containers.list()}
+
+
+def _published(host: Host, lab: Lab) -> str:
+    """Return what a machine outside the cluster gets from a published port of a host."""
+    url = f"http://{host.address}:8080/cgi-bin/who"
+    return lab.switch_exec(["wget", "-q", "-T", "5", "-O", "-", url]).stdout.split()[0]
+
+
+@pytest.mark.timeout(300)
+def test_a_worker_loses_power(lab_factory: LabFactory, tmp_path: Path) -> None:
+    """Its replicas run elsewhere, no DNS names the dead, and it is welcome when it returns."""
+    lab = lab_factory(3)
+    first, second, third = lab.hosts
+    with (
+        _etcd_on(first, tmp_path) as etcd,
+        cluster_on(lab, etcd, [first, second], lab.hosts) as cluster,
+    ):
+        cluster.up(COMPOSE, "--timeout", "60s")
+        assert len(_nodes_of(cluster)) >= 2, "one node holds all replicas"
+        assert {_published(host, lab).rpartition("-")[0] for host in lab.hosts} == {"web"}
+        before = {task["address"] for task in cluster.tasks("shop", "web")}
+        cluster.wait(lambda: _addresses(cluster, "host1") == before, "DNS knows all")
+
+        victim = next(host for host in (third, second) if host.name in _nodes_of(cluster))
+        kept = [host for host in lab.hosts if host is not victim]
+        dead = {t["address"] for t in cluster.tasks("shop", "web") if t["node"] == victim.name}
+        victim.power_off()
+        cluster.wait(
+            lambda: _is_whole(cluster, without=victim.name), "all run elsewhere", deadline_s=LIMIT_S
+        )
+        assert cluster.conditions()[victim.name] == "down"
+        for host in kept:
+            cluster.wait(
+                lambda name=host.name: not _addresses(cluster, name) & dead,  # type: ignore[misc]
+                f"the DNS of {host.name} has forgotten the dead",
+            )
+        assert "node down" in cluster.dray("events")
+
+        victim.boot()
+        cluster.start_node(victim)
+        cluster.wait_ready(3)
+        cluster.wait(lambda: not _container_ids(victim), "what moved away has ended there")
+        assert _is_whole(cluster)
+
+
+@pytest.mark.timeout(300)
+def test_everything_that_decides_goes_and_comes_back(
+    lab_factory: LabFactory, tmp_path: Path
+) -> None:
+    """Containers, restarts and names go on without it; afterwards nothing was restarted."""
+    lab = lab_factory(2)
+    first, second = lab.hosts
+    with _etcd_on(first, tmp_path) as etcd, cluster_on(lab, etcd, [first], lab.hosts) as cluster:
+        cluster.up(COMPOSE, "--timeout", "60s")
+        client = _container(first, cluster.tasks("shop", "client")[0])
+        running = _container_ids(first) | _container_ids(second)
+        cluster.schedulers[first.index].kill()
+        etcd.kill(0)
+
+        answers = {_asked(client) for _ in range(30)}
+        assert len(answers) > 1, answers
+        _a_replica(first).kill()
+        cluster.wait(
+            lambda: len((_container_ids(first) | _container_ids(second)) - running) == 1,
+            "the node has started the killed one again",
+        )
+        assert {_asked(client) for _ in range(30)} == answers
+
+        after = _container_ids(first) | _container_ids(second)
+        assert len(after) == len(running)
+        etcd.restart(0)
+        cluster.start_scheduler(first)
+        cluster.wait_ready(2)
+        cluster.wait(lambda: _is_whole(cluster), "the leader knows how all are")
+        assert _container_ids(first) | _container_ids(second) == after
+
+
+def _a_replica(host: Host) -> Any:
+    """Return a container of the service on a host; no scheduler is asked."""
+    label = "dray.service=web"
+    return host.docker.containers.list(filters={"label": label})[0]
+
+
+def _container(host: Host, task: dict[str, Any]) -> Any:
+    label = f"dray.task-id={task['task_id']}"
+    [found] = host.docker.containers.list(filters={"label": label})
+    return found
+
+
+def _asked(client: Any) -> str:
+    """Return who answers the client by name, or "" for nobody."""
+    done = client.exec_run(["wget", "-q", "-T", "2", "-O", "-", "http://web/cgi-bin/who"])
+    return str(done.output.decode().split()[0]) if done.exit_code == 0 else ""
+
+
+def test_commands_say_what_is_wrong(lab_factory: LabFactory, tmp_path: Path) -> None:
+    """Each mistake of a user ends with the documented status, names the thing, changes nothing."""
+    lab = lab_factory(1)
+    [host] = lab.hosts
+    with _etcd_on(host, tmp_path) as etcd, cluster_on(lab, etcd, [host], [host]) as cluster:
+        cases = [
+            (("node", "drain", "nobody"), 1, "nobody"),
+            (("explain", "shop/web"), 1, "shop"),
+            (("scale", "shop/web=many"), 2, "many"),
+            (("ps", "--host", "127.0.0.1:1"), 1, "127.0.0.1:1"),
+            (("up", "-f", "/nowhere/compose.yaml"), 1, "/nowhere/compose.yaml"),
+        ]
+        for command, wanted, named in cases:
+            status, out, err = cluster.try_dray(*command)
+            assert (status, named in err) == (wanted, True), (command, status, out, err)
+            assert "Traceback" not in err
+        assert json.loads(cluster.dray("ls", "--format", "json")) == []
+        huge = "name: shop\nservices: {web: {image: x, mem_reservation: 900g}}\n"
+        path = lab.directory / "huge.yaml"
+        path.write_text(huge)
+        status, _, err = cluster.try_dray("up", "-f", str(path), "--timeout", "3s")
+        assert status == 4, err
+        assert "memory" in cluster.dray("explain", "shop/web")
