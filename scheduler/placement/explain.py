@@ -64,7 +64,7 @@ def _nearest(room: Room, ask: Ask, masks: list[Mask], reasons: NDArray[np.int64]
     n_nodes = len(room.view.nodes)
     failed = np.zeros(n_nodes, dtype=np.int64)
     for reason, mask in masks:
-        if reason not in _AMOUNTS:
+        if reason not in _AMOUNTS and reason is not RefusalReason.GANG:
             failed += ~mask
     lacking = _lacking(room, ask)
     row = int(np.lexsort((lacking, failed))[0])
@@ -135,7 +135,7 @@ def _change(room: Room, group: TaskGroup, nearest: Nearest) -> str:
         told = f"comes closest: it has {' and '.join(lacks)}"
         is_all = len(changes) == len(nearest.shortages)
         return f"{told}; {' and '.join(changes)} would fit" if is_all else f"{told} to give"
-    if nearest.reason is None or nearest.reason is RefusalReason.GANG:
+    if nearest.reason is None:
         return "would do, but the project is placed whole or not at all (x-dray.gang)"
     return f"comes closest: {_condition(room, group, node, nearest.reason)}"
 

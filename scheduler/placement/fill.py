@@ -458,7 +458,9 @@ def _unseen(
 
 def _sums_before(leaf: NDArray[np.intp], most: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return, for rows sorted by leaf, how many tasks the rows before them in the leaf take."""
-    before = np.cumsum(most) - most
+    before: NDArray[np.int64] = np.cumsum(most) - most
+    if not len(leaf):
+        return before
     is_first = np.append(True, leaf[1:] != leaf[:-1])
     starts = before[is_first]
     result: NDArray[np.int64] = before - starts[np.cumsum(is_first) - 1]
