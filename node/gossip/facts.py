@@ -305,6 +305,14 @@ class FactStore:
 
     # ---- members
 
+    def adopt(self, other: FactStore) -> None:
+        """Take over the members of another store, which has no facts. Nothing is copied."""
+        assert not len(self._facts), "facts would be lost"
+        self._members = other._members
+        self.bucket_digests = list(other.bucket_digests)
+        self.digest = other.digest
+        self._record(set())
+
     def put_member(self, member: Member) -> None:
         """Set what is known of a member. A newer life than its facts' deletes them."""
         before = self._members.get(member.node_id)

@@ -146,6 +146,15 @@ class Roster:
         self._sort_in(known, after, now_s)
         return Change(known, after)
 
+    def adopt(self, me: NodeId) -> None:
+        """Take over the members of the store, all of them present, as the others of `me`."""
+        assert not self._present, "nobody is known yet"
+        self._present = sorted(node_id for node_id in self._store if node_id != me)
+        for node_id in self._present:
+            member = self._store.member(node_id)
+            assert member is not None, "the store has what it lists"
+            self._count_address((member.address, member.gossip_port), 1)
+
     def forget_gone(self, before_s: float) -> None:
         """Forget the members that went before this time, with all their facts."""
         for node_id in [node_id for node_id, at_s in self._gone_at_s.items() if at_s < before_s]:

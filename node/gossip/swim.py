@@ -183,6 +183,14 @@ class SwimCore:
                 self._on_remove(event, now_s)
         return self._take_effects(now_s)
 
+    def adopt(self, known: FactStore) -> None:
+        """Begin with the members of another store, which has this node; before it knows anybody.
+
+        For simulations: a real node learns from its peers.
+        """
+        self._store.adopt(known)
+        self._roster.adopt(self._identity.node_id)
+
     def view(self) -> FactView:
         """Return the current view."""
         return self._store.view()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SEEDS = 100
+SEEDS = 200
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "Cut",
     "Fault",
     "Heal",
+    "Kill",
     "Pause",
     "Restart",
     "Resume",
@@ -72,13 +73,20 @@ class Crash:
 
 
 @dataclass(frozen=True, slots=True)
+class Kill:
+    """A machine's process is gone; its kernel says so to who connects."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class Restart:
     """It is started again, with a new life."""
 
     address: str
 
 
-Fault: TypeAlias = BadLinks | Cut | Heal | Pause | Resume | Crash | Restart
+Fault: TypeAlias = BadLinks | Cut | Heal | Pause | Resume | Crash | Kill | Restart
 
 
 def draw(
@@ -107,7 +115,7 @@ def draw(
         if rng.random() < 0.4:
             plan += [(start_s, Pause(address)), (end_s, Resume(address))]
         else:
-            plan.append((start_s, Crash(address)))
+            plan.append((start_s, rng.choice((Crash, Kill))(address)))
             if rng.random() < 0.6:
                 plan.append((end_s, Restart(address)))
     return sorted(plan, key=lambda item: item[0])
@@ -115,7 +123,7 @@ def draw(
 
 def touched(plan: Sequence[tuple[float, Fault]]) -> set[str]:
     """Return which machines a plan crashes or pauses."""
-    return {fault.address for _, fault in plan if isinstance(fault, Crash | Pause)}
+    return {fault.address for _, fault in plan if isinstance(fault, Crash | Kill | Pause)}
 
 
 def schedule(
@@ -142,5 +150,7 @@ def _apply(world: World, fault: Fault, restart: Callable[[str], None]) -> None:
             world.resume(fault.address)
         case Crash():
             world.crash(fault.address)
+        case Kill():
+            world.kill(fault.address)
         case Restart():
             restart(fault.address)

@@ -151,7 +151,7 @@ class GossipCluster:
         """Return a node's address in the world."""
         return self._hosts[name]
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, *, is_joining: bool = True) -> None:
         """Start a node for the first time, or again with a new life; it joins by the seeds."""
         if name not in self._hosts:
             self._hosts[name] = f"127.1.{len(self._hosts) // 250}.{len(self._hosts) % 250 + 1}"
@@ -161,7 +161,8 @@ class GossipCluster:
         rng = random.Random(f"{self.seed}/{name}/{life}")
         self.world.add(self._hosts[name], GossipMachine(self._make(identity, rng), self._remember))
         seeds = tuple(Address(host, PORT) for host in list(self._hosts.values())[:1])
-        self.command(name, Join(seeds))
+        if is_joining:
+            self.command(name, Join(seeds))
 
     def start_at(self, host: str) -> None:
         """Start the node at this address again."""

@@ -148,7 +148,9 @@ class Checker:
                 self._excused.discard(task.slot)
                 continue
             spec = self._revision(task.slot.service_key, task.service_revision).spec
-            if spec.update.order is UpdateOrder.START_FIRST or any(
+            newest = self._world.data.item(keys.service_key(task.slot.service_key))
+            asked = decode_as(newest, ServiceRecord).spec if newest else spec
+            if asked.update.order is UpdateOrder.START_FIRST or any(
                 self._is_left(name, node_id) for node_id in held
             ):
                 self._excused.add(task.slot)

@@ -11,7 +11,7 @@ import asyncio
 import selectors
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 __all__ = ["InlineExecutor", "LoopClock", "VirtualLoop", "run_virtual"]
 
@@ -56,30 +56,49 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.call_soon(callback, *args, context=context)
 
 
-class LoopClock:
-    """The `Clock` of a virtual loop; who is paused does not come back from its sleep."""
+class Pausable(Protocol):
+    """What may be stopped."""
 
-    def __init__(self, loop: VirtualLoop, gate: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    paused_at_s: float
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it is stopped."""
+        ...
+
+    async def __call__(self) -> None:
+        """Wait while it is stopped."""
+        ...
+
+
+class LoopClock:
+    """The `Clock` of a virtual loop, as one process reads it.
+
+    While the process is stopped it does not come back from its sleep, and what still runs of it (a
+    timeout of asyncio) sees the time at which it was stopped: it notices nothing before it goes on.
+    """
+
+    def __init__(self, loop: VirtualLoop, gate: Pausable) -> None:
         """Read a loop's time.
 
         Args:
             loop: The loop.
-            gate: Waits while whoever uses this clock is paused.
+            gate: Whether the process runs.
         """
         self._loop = loop
         self._gate = gate
 
     def monotonic_s(self) -> float:
         """Return the virtual time."""
-        return self._loop.time()
+        return self._gate.paused_at_s if self._gate.is_paused else self._loop.time()
 
     def boottime_s(self) -> float:
         """Return the virtual time."""
-        return self._loop.time()
+        return self.monotonic_s()
 
     def unix_s(self) -> float:
         """Return the virtual time as a wall clock."""
-        return UNIX_AT_START_S + self._loop.time()
+        return UNIX_AT_START_S + self.monotonic_s()
 
     async def sleep(self, duration_s: float) -> None:
         """Wait, and longer while paused."""

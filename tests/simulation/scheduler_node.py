@@ -132,7 +132,7 @@ class Stream:
         if not self._is_whole():
             return last_s
         loop = asyncio.get_running_loop()
-        at_s = max(last_s, loop.time() + self._world.rng.uniform(0.0005, 0.01))
+        at_s = max(last_s + 1e-6, loop.time() + self._world.rng.uniform(0.0005, 0.01))
         loop.call_at(at_s, queue.put_nowait, item)
         return at_s
 

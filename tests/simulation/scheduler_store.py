@@ -59,6 +59,7 @@ class Gate:
         """Start running."""
         self._open = asyncio.Event()
         self._open.set()
+        self.paused_at_s = 0.0
 
     @property
     def is_paused(self) -> bool:
@@ -68,6 +69,7 @@ class Gate:
     def pause(self) -> None:
         """Stop it."""
         self._open.clear()
+        self.paused_at_s = asyncio.get_running_loop().time()
 
     def resume(self) -> None:
         """Let it go on."""

@@ -60,7 +60,7 @@ class SchedulerWorld:
             SimScheduler(
                 f"s{number}", loop, self.data, self.rng, self.broken, self.checker.committed
             )
-            for number in range(1, self.rng.choice((1, 2, 3)) + 1)
+            for number in range(1, self.rng.choice((1, 2, 3, 3)) + 1)
         ]
         self.nodes = {
             number: SimNode(number, self) for number in range(1, self.rng.randint(3, 5) + 1)
@@ -204,8 +204,8 @@ class SchedulerWorld:
         for scheduler in self.schedulers:
             if self.rng.random() < 0.5:
                 scheduler.way.fault_rate = self.rng.choice((0.02, 0.1, 0.3))
-            if self.rng.random() < 0.6:
-                self._draw_scheduler_fault(scheduler)
+        for _ in range(self.rng.randint(0, 3)):
+            self._draw_scheduler_fault()
         victims = self.rng.sample(list(self.nodes), self.rng.randint(0, len(self.nodes) - 2))
         for number in victims:
             self._draw_node_fault(self.nodes[number])
@@ -217,24 +217,36 @@ class SchedulerWorld:
         start_s = self.rng.uniform(FAULTS_FROM_S, FAULTS_UNTIL_S - 1.0)
         return start_s, min(FAULTS_UNTIL_S, start_s + self.rng.uniform(0.2, longest_s))
 
-    def _draw_scheduler_fault(self, scheduler: SimScheduler) -> None:
+    def _draw_scheduler_fault(self) -> None:
+        """Let something befall a scheduler, mostly the one that leads then."""
         start_s, end_s = self._span(14.0)
-        match self.rng.choice(("commit", "commit", "pause", "kill", "cut")):
+        kind = self.rng.choice(("commit", "commit", "pause", "kill", "cut"))
+        other, is_leader = self.rng.choice(self.schedulers), self.rng.random() < 0.75
+        name = self.rng.choice(SERVICES)
+
+        def begin() -> None:
+            leading = [each for each in self.schedulers if each.is_leading]
+            self._befall(leading[0] if leading and is_leader else other, kind, end_s)
+            if kind == "commit":
+                self.apply(name)  # something to commit
+
+        self.at(start_s, begin)
+
+    def _befall(self, scheduler: SimScheduler, kind: str, end_s: float) -> None:
+        match kind:
             case "commit":
-                longest_s = min(14.0, FAULTS_UNTIL_S - start_s)
-                pause_s = self.rng.uniform(0.5, longest_s)
-                self.at(start_s, lambda: setattr(scheduler.way, "pause_at_commit_s", pause_s))
-                name = self.rng.choice(SERVICES)
-                self.at(start_s + 0.01, lambda: self.apply(name))
+                scheduler.way.pause_at_commit_s = end_s - self.now_s()
             case "pause":
-                self.at(start_s, lambda: scheduler.gate.pause())
-                self.at(end_s, lambda: scheduler.gate.resume())
+                gate = scheduler.gate
+                gate.pause()
+                self.at(end_s, gate.resume)
             case "kill":
-                self.at(start_s, lambda: self._kill(scheduler))
+                self._kill(scheduler)
                 self.at(end_s, scheduler.start)
             case _:
-                self.at(start_s, lambda: setattr(scheduler.way, "is_cut", True))
-                self.at(end_s, lambda: setattr(scheduler.way, "is_cut", False))
+                way = scheduler.way
+                way.is_cut = True
+                self.at(end_s, lambda: setattr(way, "is_cut", False))
 
     def _kill(self, scheduler: SimScheduler) -> None:
         scheduler.kill()
