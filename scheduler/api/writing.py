@@ -11,10 +11,11 @@ from google.protobuf.message import Message
 
 from dray.api.v1 import cluster_pb2, types_pb2
 from dray.convert import from_proto, parse, refuse_unknown_fields, to_proto
-from dray.errors import InvalidRequest, NotLeader
+from dray.errors import InvalidRequest, NotLeader, RevisionConflict
 from dray.model import (
     Availability,
     ContentKind,
+    ContentRef,
     NodeCondition,
     ProjectSpec,
     ServiceKey,
@@ -49,7 +50,12 @@ from scheduler.store.snapshot import Snapshot
 
 __all__ = ["Writing"]
 
+_CONTENTS_ATTEMPTS_MAX: Final = 5
 _SHOWN_FOR_S: Final = 2.0  # how long a reply waits for this scheduler's own view of its write
+
+
+class _ContentsChangedError(RevisionConflict):
+    """Contents were compared with some that are not the project's any more."""
 
 
 class Writing:
@@ -73,6 +79,23 @@ class Writing:
         refuse_unknown_fields(request.project, name="project")
         spec = from_proto(request.project, ProjectSpec, name="project")
         credentials = {each.registry: each.auth for each in request.registry_credentials}
+        for _ in range(_CONTENTS_ATTEMPTS_MAX):
+            try:
+                return await self._apply(request, spec, credentials)
+            except _ContentsChangedError:
+                continue  # another call changed them meanwhile: compare with what is there now
+        raise RevisionConflict(
+            f"others keep changing the contents of project {spec.name}", hint="try again"
+        )
+
+    async def _apply(
+        self,
+        request: cluster_pb2.ApplyProjectRequest,
+        spec: ProjectSpec,
+        credentials: dict[str, bytes],
+    ) -> Answer:
+        """Apply a project, compared with the contents that it has now."""
+        known_of = _contents_in(self._environment.source.snapshot, spec.name)
         contents = await self._contents(spec, credentials)
         wanted = writes.Wanted(
             spec, contents.refs, request.remove_absent_services, request.force_replace
@@ -80,6 +103,8 @@ class Writing:
         call = self._call(request.write)
 
         def draft(snapshot: Snapshot) -> Draft:
+            if _contents_in(snapshot, spec.name) != known_of:
+                raise _ContentsChangedError("the project's contents have changed")
             return writes.apply_project(snapshot, wanted, call)
 
         if request.write.dry_run:
@@ -366,6 +391,11 @@ class Writing:
         outcome = await self._environment.store.commit(Txn((is_absent,), (put,)))
         if isinstance(outcome, Conflict):  # its bytes are there; how it is described may differ
             await self._environment.store.commit(Txn((), (put,)))
+
+
+def _contents_in(snapshot: Snapshot, project: str) -> tuple[ContentRef, ...]:
+    record = snapshot.projects.get(project)
+    return record.contents if record else ()
 
 
 def _filled(reply: Any, changes: Sequence[Any], revision: int) -> Any:
