@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -52,7 +52,7 @@ from node.network.engine import EngineNetworks
 from node.network.firewall import Firewall
 from node.network.ipam import NoAddress, allocate
 from node.network.isolation import local_task
-from node.network.observed import Observed
+from node.network.observed import Observed, strays
 from node.network.plan import (
     DOCKER_NETWORK,
     Plan,
@@ -238,9 +238,16 @@ class MachineNetwork:
         is_whole = self._balancer is None or await self._in_thread(self._balancer.is_whole)
         try:
             network = await self._engine.find()
+            loose = strays(observed.links, await self._ends(observed)) if network else ()
         except DrayError:
             return replace(observed, is_engine_there=False, is_table_whole=is_whole)
-        return replace(observed, docker_network=network, is_table_whole=is_whole)
+        return replace(observed, docker_network=network, strays=loose, is_table_whole=is_whole)
+
+    async def _ends(self, observed: Observed) -> Collection[int]:
+        """Return whose interfaces belong to the bridge, if there are any without one."""
+        if any(link.kind == "veth" and not link.master for link in observed.links.values()):
+            return await self._engine.container_ends()
+        return ()
 
     # ---- tasks -----------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, TypeAlias, cast
@@ -16,8 +16,10 @@ __all__ = [
     "Link",
     "Observed",
     "Route",
+    "covers",
     "parse_links",
     "parse_routes",
+    "strays",
     "table_chains",
 ]
 
@@ -35,6 +37,9 @@ class Link:
         mtu: Largest packet, bytes.
         is_up: Whether it was switched on.
         addresses: IPv4 addresses with prefix length.
+        hardware: Hardware address.
+        index: The kernel's number of it.
+        master: Bridge that it is a port of; empty: none.
         details: What its kind says of itself, by name, as text.
     """
 
@@ -43,6 +48,9 @@ class Link:
     mtu: int = 1500
     is_up: bool = True
     addresses: tuple[str, ...] = ()
+    hardware: str = ""
+    index: int = 0
+    master: str = ""
     details: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -105,6 +113,7 @@ class Observed:
         forward_rules: Its rules, as `iptables -S` prints them.
         is_engine_there: Whether the Docker Engine answers.
         docker_network: dray's network there; None: it does not exist or is not known.
+        strays: Interfaces of containers of that network that are no port of its bridge.
         is_table_whole: Whether dray's nftables table is what was written last.
     """
 
@@ -115,6 +124,7 @@ class Observed:
     forward_rules: tuple[str, ...] = ()
     is_engine_there: bool = True
     docker_network: DockerNetwork | None = None
+    strays: tuple[str, ...] = ()
     is_table_whole: bool = True
 
 
@@ -142,6 +152,9 @@ def _link(item: _Json) -> Link:
             for each in addresses
             if each.get("family") == "inet"
         ),
+        hardware=str(item.get("address", "")),
+        index=int(str(item.get("ifindex", 0))),
+        master=str(item.get("master", "")),
         details={name: str(value).lower() for name, value in details.items()},
     )
 
@@ -192,6 +205,22 @@ def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def table_chains(listing: str) -> dict[str, str]:
     """Return the rules of every chain of a table that `nft -s list table` printed, by name."""
     return {match[1]: match[2] for match in _CHAIN.finditer(listing)}
+
+
+def strays(links: Mapping[str, Link], ends: Collection[int]) -> tuple[str, ...]:
+    """Return the interfaces that should be ports of a bridge and are not.
+
+    Args:
+        links: All interfaces.
+        ends: Numbers of the host's ends of the containers' interfaces.
+    """
+    return tuple(
+        sorted(
+            link.name
+            for link in links.values()
+            if link.kind == "veth" and not link.master and link.index in ends
+        )
+    )
 
 
 def covers(address: str, links: Mapping[str, Link]) -> Iterator[Link]:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from node.network.isolation import hardware_address
 from node.network.observed import DockerNetwork, Link, Observed, Route, covers
 from node.network.ranges import MachineRoute, range_conflicts
 from node.network.ruleset import BRIDGE, TUNNEL, TUNNEL_PORT, Layout
@@ -228,6 +229,14 @@ def _docker(config: NetworkConfig, observed: Observed, mtu: int) -> Iterator[Ste
 def _bridge(config: NetworkConfig, observed: Observed) -> Iterator[Step]:
     bridge = observed.links[BRIDGE]
     address = layout(config).gateway_interface
+    hardware = hardware_address(layout(config).gateway)
+    if bridge.hardware != hardware:
+        # Always the same one: containers that know it find a bridge that was made again.
+        yield Step(
+            StepKind.IP,
+            f"link set {BRIDGE} address {hardware}",
+            f"the bridge {BRIDGE} has another hardware address",
+        )
     if not bridge.is_up:
         yield Step(StepKind.IP, f"link set {BRIDGE} up", f"the bridge {BRIDGE} is down")
     if address not in bridge.addresses:
@@ -241,6 +250,12 @@ def _bridge(config: NetworkConfig, observed: Observed) -> Iterator[Step]:
             StepKind.IP,
             f"link set {BRIDGE} type bridge nf_call_iptables 1",
             f"what passes between containers of the bridge {BRIDGE} is not filtered",
+        )
+    for name in observed.strays:
+        yield Step(
+            StepKind.IP,
+            f"link set {name} master {BRIDGE} up",
+            f"the container behind {name} is not connected to the bridge {BRIDGE}",
         )
 
 

@@ -169,6 +169,11 @@ FAULTS: dict[str, tuple[Callable[[Node], object], ...]] = {
         wipe("ip", "address", "flush", "dev", "dray0"),
         wipe("ip", "link", "set", "dray0", "type", "bridge", "nf_call_iptables", "0"),
     ),
+    "bridge-gone": (
+        wipe("ip", "link", "delete", "dray0"),
+        wipe("sh", "-c", "ip link delete dray0; ip link delete dray-vx"),
+        wipe("sh", "-c", "ip link set $(ls /sys/class/net/dray0/brif | head -1) nomaster"),
+    ),
     "rules": (
         wipe("nft", "delete", "table", "ip", "dray"),
         wipe("nft", "flush", "chain", "ip", "dray", "forward"),

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from dray.errors import PeerMisbehaved
-from node.network.observed import Link, Route, parse_links, parse_routes, table_chains
+from node.network.observed import (
+    Link,
+    Route,
+    parse_links,
+    parse_routes,
+    strays,
+    table_chains,
+)
 
 ROUTES = """[
 {"dst":"default","gateway":"10.77.0.1","dev":"eth0","flags":[]},
@@ -58,8 +65,23 @@ def test_links() -> None:
     found = parse_links(LINKS)
     assert found["eth0"] == Link("eth0", "", 1400, True, ("10.77.0.11/24",))
     assert found["dray-vx"] == Link(
-        "dray-vx", "vxlan", 1364, False, (), {"external": "true", "gpe": "true", "port": "4790"}
+        "dray-vx",
+        "vxlan",
+        1364,
+        is_up=False,
+        details={"external": "true", "gpe": "true", "port": "4790"},
     )
+
+
+def test_containers_that_are_off_the_bridge() -> None:
+    """Ends of containers' interfaces without a bridge, and nothing of anybody else's."""
+    links = [
+        Link("veth1", "veth", index=11),
+        Link("veth2", "veth", index=12, master="dray0"),
+        Link("veth3", "veth", index=13),
+        Link("eth0", index=14),
+    ]
+    assert strays({link.name: link for link in links}, {11, 12, 14}) == ("veth1",)
 
 
 def test_nothing_was_printed() -> None:

@@ -27,8 +27,15 @@ CONFIG = NetworkConfig(
 TUNNEL = {"external": "true", "gpe": "true", "port": "4790"}
 LINKS = {
     "eth0": Link("eth0", addresses=("192.0.2.1/24",)),
-    "dray0": Link("dray0", "bridge", 1464, True, ("10.192.2.1/23",), {"nf_call_iptables": "1"}),
-    "dray-vx": Link("dray-vx", "vxlan", 1464, True, (), TUNNEL),
+    "dray0": Link(
+        "dray0",
+        "bridge",
+        1464,
+        addresses=("10.192.2.1/23",),
+        hardware="02:42:0a:c0:02:01",
+        details={"nf_call_iptables": "1"},
+    ),
+    "dray-vx": Link("dray-vx", "vxlan", 1464, details=TUNNEL),
 }
 GATEWAY = "10.192.2.1"
 PEER_TWO = Route(
@@ -91,6 +98,14 @@ PEER_COMMAND = (
 )
 CASES: dict[str, tuple[Observed, list[str]]] = {
     "bridge-down": (with_link("dray0", is_up=False), ["link set dray0 up"]),
+    "bridge-hardware": (
+        with_link("dray0", hardware="02:42:00:00:00:07"),
+        ["link set dray0 address 02:42:0a:c0:02:01"],
+    ),
+    "strays": (
+        replace(RIGHT, strays=("veth1", "veth2")),
+        ["link set veth1 master dray0 up", "link set veth2 master dray0 up"],
+    ),
     "bridge-address": (
         with_link("dray0", addresses=()), ["address replace 10.192.2.1/23 dev dray0"],
     ),
