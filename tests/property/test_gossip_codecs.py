@@ -20,6 +20,7 @@ from dray.model import (
     PortProtocol,
     PublishedPort,
     PublishMode,
+    ReachKind,
     ServiceFacts,
     ServiceKey,
     ServiceRevision,
@@ -27,25 +28,31 @@ from dray.model import (
 )
 from dray.names import NodeId, TaskId, id_text
 from node.gossip.core import DATAGRAM_BYTES_MAX, Address
-from node.gossip.datagrams import decode, encode, encode_piece, encode_rumour
+from node.gossip.datagrams import decode, decode_streamed, encode, encode_piece, encode_rumour
 from node.gossip.members import SPREAD_STATES, Rumour
 from node.gossip.messages import (
     BUCKETS,
     PIECE_BYTES_MAX,
     PIECES_MAX,
     Ack,
+    Behind,
     Datagram,
     FactPiece,
     FactRange,
     Gossip,
     MemberEntry,
     Message,
+    Nack,
+    NotMe,
     Ping,
     PingRequest,
+    Pull,
+    PullAnswer,
     Sender,
     SyncBuckets,
     SyncFacts,
     SyncMembers,
+    Verify,
 )
 from node.gossip.packing import (
     FACT_NAME_BYTES_MAX,
@@ -118,7 +125,16 @@ rumours = st.one_of(
         st.text("ab-", max_size=63),
         addresses,
     ),
-    st.builds(Rumour, nodes, lives, u32, st.sampled_from(SPREAD_STATES[1:])),
+    st.builds(Rumour, nodes, lives, u32, st.just(MemberState.LEFT)),
+    st.builds(
+        Rumour,
+        nodes,
+        lives,
+        u32,
+        st.sampled_from(SPREAD_STATES[1:-1]),
+        accuser=st.one_of(st.none(), nodes),
+        reach=st.one_of(st.none(), st.sampled_from(ReachKind)),
+    ),
 )
 keys = st.builds(FactKey, nodes, st.text("a:/b", max_size=FACT_NAME_BYTES_MAX))
 versions = st.builds(FactVersion, lives, u64)
@@ -139,7 +155,11 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Ping, u32, st.one_of(st.none(), nodes)),
     st.builds(Ack, u32, st.one_of(st.none(), nodes), u64, u32),
     st.builds(PingRequest, u32, nodes, addresses),
+    st.builds(Nack, u32),
+    st.builds(NotMe, u32),
+    st.builds(Verify, nodes, lives, u32),
     st.just(Gossip()),
+    st.just(Behind()),
     st.lists(u64, min_size=BUCKETS, max_size=BUCKETS).map(tuple).map(SyncBuckets),
     st.builds(
         SyncMembers,
@@ -263,6 +283,30 @@ def test_datagrams_from_damaged_bytes(
     damaged = bytearray(encoded[: data.draw(st.integers(1, len(encoded)))])
     damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     assert isinstance(decode(bytes(damaged)), Datagram | Malformed)
+
+
+entries = st.lists(st.builds(MemberEntry, nodes, lives, u32, u64), max_size=60).map(tuple)
+streamed: st.SearchStrategy[Message] = st.one_of(
+    st.builds(Pull, st.one_of(st.none(), nodes), entries),
+    st.builds(PullAnswer, st.one_of(st.none(), nodes)),
+)
+
+
+@given(senders, streamed, st.lists(st.one_of(rumours, pieces), max_size=6))
+def test_streamed_messages_round_trip(
+    sender: Sender, message: Message, news: list[Rumour | FactPiece]
+) -> None:
+    """What travels on streams comes back, beyond a datagram's size, and is none in a datagram."""
+    items = [encode_rumour(i) if isinstance(i, Rumour) else encode_piece(i) for i in news]
+    data = encode(bytes(8), sender, 3, message, items)
+    assert decode_streamed(data) == Datagram(bytes(8), sender, 3, message, tuple(news))
+    assert isinstance(decode(data), Malformed)
+
+
+@given(st.binary(max_size=3_000))
+def test_streamed_messages_from_junk(data: bytes) -> None:
+    """Any bytes give a message or a `Malformed`; never an exception."""
+    assert isinstance(decode_streamed(data), Datagram | Malformed)
 
 
 @given(u64)
