@@ -138,7 +138,8 @@ def _parsed(content: bytes, path: Path) -> tuple[SchedulerId, Epoch, Epoch]:
         state = json.loads(content)
         scheduler_id = state["scheduler_id"]
         highest, position = (
-            Epoch(*(int(number) for number in state[name])) for name in ("epoch", "store")
+            Epoch(*(int(number) for number in state.get(name, (0, 0))))
+            for name in ("epoch", "store")
         )
         if not is_id(scheduler_id):
             raise ValueError("the id is none")
