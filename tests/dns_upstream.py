@@ -8,6 +8,7 @@ import enum
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 
 import dns.flags
 import dns.message
@@ -33,6 +34,8 @@ class Manner(enum.Enum):
     ONLY_LIES = 5
     TRUNCATES = 6
     """Says that the answer is cut; it is whole over TCP."""
+    HOLDS = 7
+    """Answers when `Upstream.release` is called, and from then on."""
 
 
 class Upstream:
@@ -45,6 +48,7 @@ class Upstream:
         self.asked: Counter[str] = Counter()
         self.asked_tcp = 0
         self.is_missing = False
+        self._held: list[tuple[bytes, Any]] = []
         self._udp = udp
         self._tcp = tcp
 
@@ -75,8 +79,20 @@ class Upstream:
             data, source = await loop.sock_recvfrom(self._udp, _BYTES_MAX)
             name = dns.message.from_wire(data).question[0].name.to_text().lower()
             self.asked[name] += 1
+            if self.manner is Manner.HOLDS:
+                self._held.append((data, source))
+                continue
             for message in self._messages(data):
                 await loop.sock_sendto(self._udp, message, source)
+
+    async def release(self) -> None:
+        """Answer what was held, and all that comes."""
+        self.manner = Manner.ANSWERS
+        held, self._held = self._held, []
+        for data, source in held:
+            for message in self._messages(data):
+                with contextlib.suppress(ConnectionRefusedError):  # asked twice, answered once
+                    await asyncio.get_running_loop().sock_sendto(self._udp, message, source)
 
     def _messages(self, data: bytes) -> list[bytes]:
         right = self.answer(data)

@@ -113,14 +113,22 @@ def is_probe(labels: Labels) -> bool:
 class Forwarder:
     """Asks the upstream servers. Lives on one event loop; its tasks are those of a group."""
 
-    def __init__(self, group: asyncio.TaskGroup, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self,
+        group: asyncio.TaskGroup,
+        clock: Clock,
+        rng: random.Random,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
         """Forward nothing until `set_servers`.
 
         Args:
             group: Runs what is under way; when it ends, so does that.
             clock: Measures the time.
             rng: Draws ids, from a source that others cannot guess.
+            deadline_s: How long a question may wait, over all servers.
         """
+        self._deadline_s = deadline_s
         self._group = group
         self._clock = clock
         self._rng = rng
@@ -193,7 +201,9 @@ class Forwarder:
             return found[0], True
         stale = self._kept.stale(question, now_s)
         self.counts.asked += 1
-        kept = await self._ask(question, STALE_DEADLINE_S if stale is not None else DEADLINE_S)
+        kept = await self._ask(
+            question, STALE_DEADLINE_S if stale is not None else self._deadline_s
+        )
         if kept is not None:
             self._kept.put(question, kept, self._clock.monotonic_s())
         if kept is None or kept.is_failure:
@@ -259,7 +269,7 @@ class Forwarder:
         start_s = self._clock.monotonic_s()
         data = question_bytes(question, ident)
         try:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(self._deadline_s):
                 found = await self._over_udp(server.address, question, ident, data)
                 if found is Rejected.TRUNCATED:
                     found = await self._over_tcp(server.address, question, ident, data)

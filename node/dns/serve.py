@@ -25,9 +25,9 @@ from dray.addresses import HostPort
 from dray.clock import Clock
 from dray.model import FactView, ServiceKey
 from node.dns.cache import AnswerCache, Ready
-from node.dns.forward import Forwarder, Waiter, is_probe
+from node.dns.forward import DEADLINE_S, Forwarder, Waiter, is_probe
 from node.dns.framing import receive_message, send_message
-from node.dns.limits import ClientRates
+from node.dns.limits import BURST, RATE_PER_S, ClientRates
 from node.dns.names import below_zone
 from node.dns.resolver import Answer, Forward, refusal, resolve
 from node.dns.sockets import SOCKETS_PER_ADDRESS, tcp_listener, udp_sockets
@@ -66,12 +66,16 @@ class ServerConfig:
         listen: Addresses to listen on, UDP and TCP: the node's own on its bridge.
         client_ranges: The node's own subnets, CIDR: who else may ask but the machine itself.
         sockets_per_address: UDP sockets that clients are spread over.
+        upstream_deadline_s: How long a question upstream may wait, over all servers.
+        rates: How many queries that no ready answer fits a client may make: a second, and at once.
     """
 
     zone: ZoneConfig
     listen: tuple[HostPort, ...]
     client_ranges: tuple[str, ...] = ()
     sockets_per_address: int = SOCKETS_PER_ADDRESS
+    upstream_deadline_s: float = DEADLINE_S
+    rates: tuple[float, float] = (RATE_PER_S, BURST)
 
 
 @dataclass(slots=True)
@@ -132,7 +136,7 @@ class DnsServer:
         self.counts = ServerCounts()
         self.forwarder: Forwarder | None = None
         self._cache = AnswerCache()
-        self._rates = ClientRates()
+        self._rates = ClientRates(rate_per_s=config.rates[0], burst=config.rates[1])
         self._ranges = [ipaddress.ip_network(text) for text in config.client_ranges if text]
         self._told: dict[str, Asker] = {}
         self._askers: dict[str, Asker] = {}
@@ -196,8 +200,9 @@ class DnsServer:
         loop = asyncio.get_running_loop()
         try:
             self._bind()
+            deadline_s = self._config.upstream_deadline_s
             async with asyncio.TaskGroup() as group:
-                self.forwarder = Forwarder(group, self._clock, self._id_rng)
+                self.forwarder = Forwarder(group, self._clock, self._id_rng, deadline_s)
                 for bound in self._sockets.udp:
                     loop.add_reader(bound, self._drain, bound)
                 for listener in self._sockets.tcp:
@@ -217,10 +222,11 @@ class DnsServer:
 
     def _bind(self) -> None:
         for address in self._config.listen:
-            made = udp_sockets(address, self._config.sockets_per_address)
-            self._sockets.udp += made
-            port = made[0].getsockname()[1]
-            self._sockets.tcp.append(tcp_listener(HostPort(address.host, port)))
+            # TCP first: UDP ports can be shared, so that a second daemon would take queries away.
+            listener = tcp_listener(address)
+            self._sockets.tcp.append(listener)
+            bound = HostPort(address.host, listener.getsockname()[1])
+            self._sockets.udp += udp_sockets(bound, self._config.sockets_per_address)
 
     def _know_clients(self) -> None:
         """Read anew who asks from where; what was ready for others is dropped."""

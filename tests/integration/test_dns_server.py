@@ -18,7 +18,8 @@ from dray.addresses import HostPort
 from dray.clock import SystemClock
 from dray.errors import Unavailable
 from dray.model import EndpointPort, ServiceKey
-from node.dns.forward import CLIENT_WAITS_MAX
+from node.dns.forward import CLIENT_WAITS_MAX, DEADLINE_S
+from node.dns.limits import BURST, RATE_PER_S
 from node.dns.serve import DnsServer, ServerConfig
 from node.dns.sockets import udp_sockets
 from node.dns.zone import NODE_ASKER, ZoneConfig
@@ -79,12 +80,19 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def a_server(*upstreams: Upstream | HostPort) -> AsyncIterator[Rig]:
+async def a_server(
+    *upstreams: Upstream | HostPort,
+    deadline_s: float = DEADLINE_S,
+    rates: tuple[float, float] = (RATE_PER_S, BURST),
+) -> AsyncIterator[Rig]:
     """Give a server with three slots of shop/web, and these upstreams."""
     world = World()
     world.web(1, 2, 3)
     config = ServerConfig(
-        ZoneConfig(node_id(HOME), RANGES), (HostPort(HOST, 0),), ("127.0.83.0/24",)
+        ZoneConfig(node_id(HOME), RANGES),
+        (HostPort(HOST, 0),),
+        upstream_deadline_s=deadline_s,
+        rates=rates,
     )
     server = DnsServer(config, clock=SystemClock(), rng=random.Random(7), id_rng=random.Random(2))
     server.set_clients({SHOP_CLIENT: an_asker("shop"), BLOG_CLIENT: an_asker("blog")})
@@ -249,9 +257,10 @@ async def test_a_bad_upstream_beside_a_good_one(manner: Manner) -> None:
     ):
         for number in range(5):
             assert await rig.addresses(f"n{number}.example") == ["192.0.2.200"]
-        assert bad.asked["n0.example."] == 1
+        assert bad.asked["n0.example."] > 0
         if manner is not Manner.FAILS:
-            assert bad.asked["n4.example."] == 0  # asked last, and so not at all
+            later = [bad.asked[f"n{number}.example."] for number in range(1, 5)]
+            assert 0 in later  # asked last, and so not at all while the other one is quick
 
 
 async def test_a_lying_upstream() -> None:
@@ -276,7 +285,7 @@ async def test_nobody_upstream() -> None:
         port = closed.getsockname()[1]
     for upstreams in ((), (HostPort("127.0.0.1", port),)):
         async with a_server(*upstreams) as rig:
-            async with asyncio.timeout(3.0):
+            async with asyncio.timeout(LIMIT_S):
                 assert (await rig.ask("www.example")).rcode() == dns.rcode.SERVFAIL
             assert len(await rig.addresses("web")) == 3
 
@@ -309,16 +318,20 @@ async def test_a_loop_is_found() -> None:
 
 async def test_waits_are_shared_and_bounded() -> None:
     """Equal questions are asked once; who asks too much at once is told so, others are served."""
-    async with an_upstream(Manner.SILENT) as upstream, a_server(upstream) as rig:
+    async with (
+        an_upstream(Manner.HOLDS) as upstream,
+        a_server(upstream, deadline_s=2 * LIMIT_S) as rig,
+    ):
         waiting = [asyncio.create_task(rig.ask("same.example")) for _ in range(5)]
-        await reached(lambda: upstream.asked["same.example."] == 1)
+        await reached(lambda: upstream.asked["same.example."] > 0)
+        assert rig.server.forwarder is not None
+        assert rig.server.forwarder.counts.asked == 1
         flood = [
             asyncio.create_task(rig.ask(f"n{number}.example", client=BLOG_CLIENT))
             for number in range(CLIENT_WAITS_MAX + 10)
         ]
-        done, _ = await asyncio.wait(flood, timeout=2.0, return_when=asyncio.FIRST_COMPLETED)
-        assert {task.result().rcode() for task in done} == {dns.rcode.SERVFAIL}
-        upstream.manner = Manner.ANSWERS
+        await reached(lambda: sum(task.done() for task in flood) == 10)
+        await upstream.release()
         assert await rig.addresses("other.example") == ["192.0.2.200"]
         assert all(list(texts(each)) == ["192.0.2.200"] for each in await asyncio.gather(*waiting))
         answers = await asyncio.gather(*flood)
@@ -351,7 +364,7 @@ def test_clients_have_their_sockets(host: str) -> None:
 
 async def test_a_flood_from_one_client() -> None:
     """While one client floods the server, another one's every query is answered soon."""
-    async with a_server() as rig:
+    async with a_server(rates=(50.0, 100.0)) as rig:
         loop = asyncio.get_running_loop()
         address = (rig.where.host, rig.where.port)
         stop = asyncio.Event()
@@ -376,7 +389,7 @@ async def test_a_flood_from_one_client() -> None:
         await reached(lambda: rig.server.counts.limited > 0)
         assert len(await rig.addresses("web")) == 3
         stop.set()
-        assert await flooding > 5_000
+        assert await flooding > 100
 
 
 @pytest.mark.parametrize(
@@ -437,18 +450,29 @@ async def test_connections_are_bounded() -> None:
             assert len(list(texts(await rig.ask("web", is_tcp=True)))) == 3
 
 
-async def test_a_taken_address() -> None:
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
+async def test_a_taken_address(kind: socket.SocketKind) -> None:
     """An address that another server has is refused by name, with the next step."""
+    with socket.socket(socket.AF_INET, kind) as other:
+        other.bind((HOST, 0))
+        if kind is socket.SOCK_STREAM:
+            other.listen()
+        taken = HostPort(HOST, other.getsockname()[1])
+        with pytest.raises(Unavailable, match=rf"{taken}.*ss -lnp"):
+            await a_bare_server(taken).run()
+
+
+async def test_no_second_daemon() -> None:
+    """A second server at the address of a running one is refused, and takes no query from it."""
     async with a_server() as rig:
-        config = ServerConfig(ZoneConfig(node_id(HOME)), (rig.where,))
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-            other.bind((HOST, 0))
-            taken = HostPort(HOST, other.getsockname()[1])
-            second = DnsServer(
-                ServerConfig(config.zone, (taken,)),
-                clock=SystemClock(),
-                rng=random.Random(1),
-                id_rng=random.Random(2),
-            )
-            with pytest.raises(Unavailable, match=rf"{taken}.*ss -lnp"):
-                await second.run()
+        with pytest.raises(Unavailable):
+            await a_bare_server(rig.where).run()
+        for _ in range(20):
+            assert len(await rig.addresses("web")) == 3
+
+
+def a_bare_server(where: HostPort) -> DnsServer:
+    """Return a server that knows nothing."""
+    rng = random.Random(1)
+    config = ServerConfig(ZoneConfig(node_id(HOME)), (where,))
+    return DnsServer(config, clock=SystemClock(), rng=rng, id_rng=rng)

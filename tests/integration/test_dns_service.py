@@ -122,11 +122,11 @@ async def test_it_follows_gossip(conf: Path) -> None:
         assert await ask(service, "web") == ["10.192.0.1"]
         world.web(2)
         await source.announce()
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(LIMIT_S):
             while await ask(service, "web") != ["10.192.0.2"]:
                 await asyncio.sleep(0)
         service.set_clients({CLIENT: an_asker("blog")})
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(LIMIT_S):
             while await ask(service, "web.shop.dray.internal"):
                 await asyncio.sleep(0)
         await reached(lambda: service.counts().received > 2)
@@ -248,7 +248,7 @@ async def test_explanation_of_the_last_resort(conf: Path) -> None:
         with_vip = dataclasses.replace(an_endpoint(1, "10.192.0.1"), health=Health.HEALTHY)
         world.publish("b", WEB, with_vip, vip="10.224.0.1")
         await source.announce()
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(LIMIT_S):
             while answer.source != "the service's own address":
                 answer = await service.explain(DnsQuery("web.shop.dray.internal"))
         assert not answer.is_last_resort

@@ -62,7 +62,7 @@ ASKED = [
         "1.0.224.10.in-addr.arpa",
         "shop.dray.internal",
     )
-    for rtype in ("A", "AAAA", "SRV", "PTR")
+    for rtype in ("SRV" if name.startswith("_") else "PTR" if name.endswith("arpa") else "A",)
 ]
 
 
