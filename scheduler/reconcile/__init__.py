@@ -16,8 +16,9 @@ from scheduler.reconcile.actions import (
     VerdictDrop,
     VerdictPut,
 )
+from scheduler.reconcile.held import Held, HeldIndex
 from scheduler.reconcile.observed import NodeObservation, Observed
-from scheduler.reconcile.plan import reconcile
+from scheduler.reconcile.plan import Scope, reconcile
 
 __all__ = [
     "Action",
@@ -25,12 +26,15 @@ __all__ = [
     "AssignmentDrop",
     "CreateTask",
     "ForgetTask",
+    "Held",
+    "HeldIndex",
     "MoveTask",
     "NodeObservation",
     "Note",
     "Observed",
     "Plan",
     "ProjectDrop",
+    "Scope",
     "StopTask",
     "Verdict",
     "VerdictChange",

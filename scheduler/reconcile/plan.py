@@ -22,9 +22,13 @@ a note rather than run as if they had not asked.
 
 from __future__ import annotations
 
-from dray.model import ServiceSpec
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dray.model import ServiceKey, ServiceSpec
 from dray.names import IdFactory
 from scheduler.reconcile.actions import Action, ActionReason, Note, Plan, VerdictChange
+from scheduler.reconcile.held import Held
 from scheduler.reconcile.observed import Observed
 from scheduler.reconcile.services import plan_service, subject_of
 from scheduler.reconcile.situation import Situation
@@ -32,10 +36,30 @@ from scheduler.reconcile.slots import end_all
 from scheduler.reconcile.verdicts import loose_ends, verdict_key
 from scheduler.store.snapshot import Snapshot
 
-__all__ = ["reconcile"]
+__all__ = ["Scope", "reconcile"]
 
 
-def reconcile(snapshot: Snapshot, observed: Observed, now_unix_s: float, ids: IdFactory) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which part of the cluster a plan looks at; the rest is left as it is.
+
+    Attributes:
+        held: Who holds what, of the whole cluster, as of the snapshot.
+        services: The services to look at; None: all. Services of one project depend on each other,
+            so they come together.
+    """
+
+    held: Mapping[ServiceKey, Mapping[int, list[Held]]]
+    services: frozenset[ServiceKey] | None = None
+
+
+def reconcile(
+    snapshot: Snapshot,
+    observed: Observed,
+    now_unix_s: float,
+    ids: IdFactory,
+    scope: Scope | None = None,
+) -> Plan:
     """Return what must be done for the cluster to become what was asked.
 
     Args:
@@ -43,20 +67,23 @@ def reconcile(snapshot: Snapshot, observed: Observed, now_unix_s: float, ids: Id
         observed: What nodes reported; what is absent is unknown.
         now_unix_s: The leader's wall clock, seconds; verdicts of other leaders name their own.
         ids: Where ids of new tasks come from.
+        scope: Which part to look at; None: all of it.
 
     Returns:
         Stops and removals before creations and moves; within each, by slot. `notes` name what is
         left alone, and what waits for what.
     """
-    situation = Situation(snapshot, observed, now_unix_s, ids)
+    held = None if scope is None else scope.held
+    situation = Situation(snapshot, observed, now_unix_s, ids, held)
+    asked, gone = _in_scope(situation, None if scope is None else scope.services)
     endings: list[Action] = []
     beginnings: list[Action] = []
     verdicts: list[VerdictChange] = []
     notes: list[Note] = []
-    for key in sorted(snapshot.services):
+    for key in asked:
         record = snapshot.services[key]
-        if asked := _not_yet(record.spec):
-            message = f"cannot plan {asked} yet; its tasks are left alone"
+        if wish := _not_yet(record.spec):
+            message = f"cannot plan {wish} yet; its tasks are left alone"
             notes.append(Note(subject_of(key), message))
             continue
         plan = plan_service(situation, key, record)
@@ -64,10 +91,9 @@ def reconcile(snapshot: Snapshot, observed: Observed, now_unix_s: float, ids: Id
         beginnings += plan.begins
         verdicts += plan.verdicts
         notes += plan.notes
-    for key, slots in situation.held.items():
-        if key not in snapshot.services:
-            for items in slots.values():
-                endings += end_all(situation, items, ActionReason.SERVICE_REMOVED)
+    for key in gone:
+        for items in situation.held[key].values():
+            endings += end_all(situation, items, ActionReason.SERVICE_REMOVED)
     endings.sort(key=lambda action: action.slot)
     verdicts += loose_ends(situation)
     return Plan(
@@ -76,6 +102,19 @@ def reconcile(snapshot: Snapshot, observed: Observed, now_unix_s: float, ids: Id
         _once(verdicts),
         tuple(notes),
         situation.wake_at_unix_s,
+    )
+
+
+def _in_scope(
+    situation: Situation, services: frozenset[ServiceKey] | None
+) -> tuple[list[ServiceKey], list[ServiceKey]]:
+    """Return the services to plan, and those of which only tasks are left."""
+    asked, held = situation.snapshot.services, situation.held
+    if services is None:
+        return sorted(asked), [key for key in held if key not in asked]
+    return (
+        sorted(key for key in services if key in asked),
+        sorted(key for key in services if key in held and key not in asked),
     )
 
 

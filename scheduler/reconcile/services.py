@@ -31,7 +31,8 @@ from scheduler.reconcile.actions import (
     VerdictPut,
 )
 from scheduler.reconcile.depends import unmet_dependency
-from scheduler.reconcile.situation import Held, Situation
+from scheduler.reconcile.held import Held
+from scheduler.reconcile.situation import Situation
 from scheduler.reconcile.slots import Slot, end_all, plan_slot
 from scheduler.reconcile.suits import suits
 from scheduler.reconcile.volumes import Pinning, pinning_of

@@ -6,8 +6,7 @@ holds what. It decides nothing; every answer is about now, and *unknown* is neve
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from dray.model import (
     TERMINAL_ATTEMPT_STATES,
@@ -21,10 +20,9 @@ from dray.model import (
     ServiceKey,
     ServiceRecord,
     ServiceRevision,
-    SlotKey,
-    TaskAssignment,
 )
 from dray.names import IdFactory, NodeId, TaskId
+from scheduler.reconcile.held import Held, HeldIndex
 from scheduler.reconcile.observed import NodeObservation, Observed
 from scheduler.store.snapshot import Snapshot
 
@@ -33,14 +31,6 @@ __all__ = ["BLOCKING_FAULTS", "SINGLETON_MARGIN_S", "Held", "Situation", "accept
 SINGLETON_MARGIN_S = 12.0  # a grant of 10 s and 2 s for clocks, after its node was found down
 BLOCKING_FAULTS = frozenset({FaultKind.DISK_FULL, FaultKind.INODES_LOW, FaultKind.DOCKER_AWAY})
 _UP = frozenset({NodeCondition.READY, NodeCondition.ISOLATED})
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A task in some node's assignment."""
-
-    node_id: NodeId
-    task: TaskAssignment
 
 
 def accepts_new(snapshot: Snapshot, observed: Observed, node_id: NodeId) -> bool:
@@ -60,15 +50,20 @@ class Situation:
     """What one plan is made from."""
 
     def __init__(
-        self, snapshot: Snapshot, observed: Observed, now_unix_s: float, ids: IdFactory
+        self,
+        snapshot: Snapshot,
+        observed: Observed,
+        now_unix_s: float,
+        ids: IdFactory,
+        held: Mapping[ServiceKey, Mapping[int, list[Held]]] | None = None,
     ) -> None:
-        """Look at the assignments once."""
+        """Look at the assignments once, unless `held` knows them already."""
         self.snapshot = snapshot
         self.observed = observed
         self.now_unix_s = now_unix_s
         self.ids = ids
         self.wake_at_unix_s: float | None = None
-        self.held = _held_by_slot(snapshot)
+        self.held = HeldIndex(snapshot) if held is None else held
         self._same: dict[tuple[ServiceKey, ServiceRevision, ServiceRevision], bool] = {}
 
     def wake_at(self, at_unix_s: float) -> None:
@@ -184,20 +179,6 @@ class Situation:
                 and (a.spec.task, a.spec.ports) == (b.spec.task, b.spec.ports)
             )
         return self._same[key]
-
-
-def _held_by_slot(snapshot: Snapshot) -> dict[ServiceKey, dict[int, list[Held]]]:
-    """Return the tasks of every slot by service and number, highest (epoch, task id) first."""
-    held: dict[ServiceKey, dict[int, list[Held]]] = defaultdict(lambda: defaultdict(list))
-    by_slot: dict[SlotKey, list[Held]] = defaultdict(list)
-    for node_id in sorted(snapshot.assignments):
-        for task in snapshot.assignments[node_id].tasks:
-            by_slot[task.slot].append(Held(node_id, task))
-    for slot, items in by_slot.items():
-        if len(items) > 1:
-            items.sort(key=lambda item: (item.task.epoch, item.task.task_id), reverse=True)
-        held[slot.service_key][slot.slot] = items
-    return held
 
 
 def _blocks(faults: tuple[Fault, ...]) -> bool:

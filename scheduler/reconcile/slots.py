@@ -22,7 +22,8 @@ from scheduler.reconcile.actions import (
     MoveTask,
     StopTask,
 )
-from scheduler.reconcile.situation import Held, Situation
+from scheduler.reconcile.held import Held
+from scheduler.reconcile.situation import Situation
 from scheduler.store.snapshot import VolumeKey
 
 __all__ = ["Slot", "end_all", "plan_slot"]

@@ -14,7 +14,8 @@ from typing import Final
 from dray.model import MountKind, ServiceKey, ServiceSpec, VolumeLoss, VolumeSpec
 from dray.names import NodeId
 from scheduler.reconcile.actions import Note, VerdictChange, VerdictDrop, VerdictPut
-from scheduler.reconcile.situation import Held, Situation
+from scheduler.reconcile.held import Held
+from scheduler.reconcile.situation import Situation
 from scheduler.store.records import VolumePin
 from scheduler.store.snapshot import VolumeKey
 
