@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from dray.api.v1 import cluster_pb2
-from dray.errors import DrayError, InvalidRequest, Unimplemented
+from dray.errors import DrayError, InvalidRequest, NotLeader
 from dray.model import ServiceKey
 from dray.views import (
     ExplainServiceResponse,
@@ -14,6 +14,7 @@ from dray.views import (
     LogLines,
     LogQuery,
     PendingExplanation,
+    RebalanceGoal,
     RestartExplanation,
     SlotState,
     Task,
@@ -22,6 +23,7 @@ from scheduler.api.environment import Answer, Environment, States
 from scheduler.api.preview import Previews
 from scheduler.api.reads import known_service
 from scheduler.api.views import State
+from scheduler.placement import MoveGoal
 
 __all__ = ["Explaining"]
 
@@ -29,6 +31,12 @@ LOG_LINES_DEFAULT: Final = 10
 LOG_LINES_MAX: Final = 100
 LOG_S: Final = 3.0  # for the last lines of one task; without them the rest is still told
 RESTARTING_MAX: Final = 10  # tasks whose lines are read
+MOVES_DEFAULT: Final = 100
+MOVES_MAX: Final = 10_000
+_GOALS: Final = {
+    RebalanceGoal.EVEN.value: MoveGoal.REBALANCE,
+    RebalanceGoal.COMPACT.value: MoveGoal.COMPACT,
+}
 _TROUBLED: Final = frozenset({SlotState.FAILED, SlotState.UNHEALTHY})
 
 
@@ -89,9 +97,23 @@ class Explaining:
 
     async def plan_rebalance(self, request: cluster_pb2.PlanRebalanceRequest) -> Answer:
         """Say which few moves would even out the nodes, or empty some."""
-        raise Unimplemented(
-            "this version of dray plans no rebalancing", hint="drain a node to move its tasks"
-        )
+        goal = _GOALS.get(request.goal)
+        if goal is None:
+            raise InvalidRequest(
+                f"goal {request.goal} is not known to this version of dray",
+                context={"field": "goal"},
+            )
+        moves_max = request.moves_max if request.HasField("moves_max") else MOVES_DEFAULT
+        if not 1 <= moves_max <= MOVES_MAX:
+            raise InvalidRequest(
+                f"moves_max is {moves_max}; it must be from 1 to {MOVES_MAX}",
+                context={"field": "moves_max"},
+            )
+        state = self._states.current()
+        if state.memory is None:
+            raise NotLeader("there is no leader to plan with", hint="try again in a moment")
+        reply = await self._previews.moves(state.memory, state.snapshot, goal, moves_max)
+        return Answer(reply, state)
 
 
 def _is_troubled(task: Task) -> bool:

@@ -16,6 +16,7 @@ from dray.views import (
     PendingExplanation,
     PlannedAction,
     PlannedActionKind,
+    PlanRebalanceResponse,
     RefusalCount,
 )
 from scheduler.api.environment import Environment
@@ -23,7 +24,14 @@ from scheduler.api.ports import LeaderMemory
 from scheduler.api.refusals import node_refusals
 from scheduler.loops.fleet import Fleet, groups_of
 from scheduler.loops.steps import needs_node
-from scheduler.placement import PlacementResult, TaskGroup, Unplaced, place
+from scheduler.placement import (
+    MoveGoal,
+    PlacementResult,
+    TaskGroup,
+    Unplaced,
+    place,
+    plan_moves,
+)
 from scheduler.placement.cluster import ClusterView
 from scheduler.reconcile import Action, CreateTask, MoveTask, Plan, StopTask, reconcile
 from scheduler.store.snapshot import Snapshot
@@ -67,6 +75,34 @@ class Previews:
         async with self._turn:
             return await asyncio.to_thread(self._planned, memory, after, only)
 
+    async def moves(
+        self, memory: LeaderMemory, snapshot: Snapshot, goal: MoveGoal, moves_max: int
+    ) -> PlanRebalanceResponse:
+        """Return which few moves would do most for a goal; nothing is changed."""
+        async with self._turn:
+            return await asyncio.to_thread(self._moves, memory, snapshot, goal, moves_max)
+
+    def _moves(
+        self, memory: LeaderMemory, snapshot: Snapshot, goal: MoveGoal, moves_max: int
+    ) -> PlanRebalanceResponse:
+        view = self._fleet.view(snapshot, memory.observed)
+        plan = plan_moves(view, moves_max, goal)
+        names = {node_id: record.name for node_id, record in snapshot.nodes.items()}
+        there = _slots_there(snapshot)
+        reason = "empties a node" if goal is MoveGoal.COMPACT else "evens out the nodes"
+        actions = tuple(
+            PlannedAction(
+                PlannedActionKind.MOVE,
+                there[move.from_node, move.service].pop(),
+                names.get(move.from_node, ""),
+                names.get(move.to_node, ""),
+                reason,
+            )
+            for move in plan.moves
+        )
+        freed = sorted(names.get(node_id, "") for node_id in plan.emptied)
+        return PlanRebalanceResponse(moves=actions, freed_nodes=tuple(freed))
+
     def _planned(self, memory: LeaderMemory, after: Snapshot, only: ServiceKey | None) -> Planned:
         environment, observed = self._environment, memory.observed
         plan = reconcile(after, observed, environment.clock.unix_s(), environment.ids)
@@ -83,6 +119,18 @@ class Previews:
             _unplaced(view, groups, placement, only),
             _warnings(plan, only),
         )
+
+
+def _slots_there(snapshot: Snapshot) -> dict[tuple[NodeId, ServiceKey], list[SlotKey]]:
+    """Return the slots of each service on each node, the highest first: any of them may move."""
+    found: dict[tuple[NodeId, ServiceKey], list[SlotKey]] = {}
+    for node_id, assignment in snapshot.assignments.items():
+        for task in assignment.tasks:
+            if not task.stop:
+                found.setdefault((node_id, task.slot.service_key), []).append(task.slot)
+    for slots in found.values():
+        slots.sort(reverse=True)
+    return found
 
 
 def _actions(

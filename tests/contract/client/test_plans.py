@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from dray.client import Client, Write
+from dray.errors import InvalidRequest
 from dray.model import AttemptReport, AttemptState, Availability
 from dray.views import (
     ChangeKind,
@@ -12,6 +15,7 @@ from dray.views import (
     LogLine,
     LogLines,
     PlannedActionKind,
+    RebalanceGoal,
     RolloutState,
     SlotState,
 )
@@ -160,3 +164,23 @@ async def test_old_revisions_are_dropped_but_those_in_use_stay() -> None:
             await client.scale_services("shop", {"web": number})
         history = await client.list_revisions("shop", "web")
         assert [each.revision for each in history.revisions] == [6, 5, 4, 1]
+
+
+async def test_a_rebalance_is_planned_and_not_made() -> None:
+    """The moves that empty a node are told with their slots; too many are refused."""
+    async with cluster() as made, made.client() as client:
+        await with_nodes(made, 2)
+        spec = a_service("web", replicas=3, reservations=reserving(cpus=0.5, memory_gib=0.5))
+        await client.apply_project(project_of(spec, a_service("db")))
+        tasks = [a_task(number, a_slot(number)) for number in range(1, 4)]
+        await made.assign({1: [*tasks], 2: [a_task(9, a_slot(1, "db"))]})
+        made.report(*map(running, tasks), running(a_task(9, a_slot(1, "db"))))
+        made.lead()
+        plan = await client.plan_rebalance(RebalanceGoal.COMPACT)
+        assert plan.freed_nodes == ("n2",)
+        (move,) = plan.moves
+        assert (move.slot, move.from_node, move.to_node) == (a_slot(1, "db"), "n2", "n1")
+        even = await client.plan_rebalance(RebalanceGoal.EVEN, 1)
+        assert all(each.from_node == "n1" for each in even.moves)
+        with pytest.raises(InvalidRequest, match="moves_max"):
+            await client.plan_rebalance(RebalanceGoal.EVEN, 0)
