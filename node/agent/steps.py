@@ -102,7 +102,11 @@ class Steps:
         if isinstance(credentials, Refused):
             return StepRefused(credentials)
         done = await self._runtime.pull(image, credentials=credentials, progress=progress)
-        return ImageReady(done.image_digest) if isinstance(done, Pulled) else StepRefused(done)
+        if isinstance(done, Pulled):
+            return ImageReady(done.image_digest)
+        if image.reference in done.message:
+            return StepRefused(done)
+        return StepRefused(replace(done, message=f"image {image.reference}: {done.message}"))
 
     # ---- create ----------------------------------------------------------------------------------
 

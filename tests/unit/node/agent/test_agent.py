@@ -32,8 +32,9 @@ from dray.model import (
 )
 from node.agent.contents import Content
 from node.runtime.base import ContainerState, Refusal, Refused
+from node.runtime.fake import FakeRuntime
 from node.runtime.fake_engine import Call, FakeEngine, FakeProgram
-from tests.unit.node.agent.rig import IMAGE, Rig, a_task, an_entry, task_id
+from tests.node_agent import IMAGE, Rig, a_task, an_entry, task_id
 
 S = AttemptState
 CRASHES = ("crash",)
@@ -46,20 +47,27 @@ PROGRAMS: dict[tuple[str, ...], FakeProgram] = {
 }
 
 
+class FakeRig(Rig):
+    """A machine with the fake engine and one image."""
+
+    def __init__(self, folder: Path) -> None:
+        seconds = itertools.count(1_700_000_000)
+        self.engine = FakeEngine(lambda: float(next(seconds)), images=[IMAGE], programs=PROGRAMS)
+        super().__init__(folder, lambda: FakeRuntime(self.engine))
+
+
 @pytest.fixture
-def rig(tmp_path: Path) -> Rig:
-    """Return a machine with one image."""
-    seconds = itertools.count(1_700_000_000)
-    engine = FakeEngine(lambda: float(next(seconds)), images=[IMAGE], programs=PROGRAMS)
-    return Rig(tmp_path / "node", engine)
+def rig(tmp_path: Path) -> FakeRig:
+    """Return a machine."""
+    return FakeRig(tmp_path / "node")
 
 
-def running(rig: Rig) -> list[str]:
+def running(rig: FakeRig) -> list[str]:
     """Return the names of the containers that run."""
     return sorted(c.seen().name for c in rig.engine.containers.values() if c.is_running)
 
 
-async def test_an_assigned_task_runs_and_is_published(rig: Rig) -> None:
+async def test_an_assigned_task_runs_and_is_published(rig: FakeRig) -> None:
     """From the assignment to a running container, a report and an endpoint."""
     async with rig.daemon():
         assert await rig.assign(a_task(1), a_task(2)) is None
@@ -71,7 +79,7 @@ async def test_an_assigned_task_runs_and_is_published(rig: Rig) -> None:
         await rig.published(1, 2)
 
 
-async def test_a_stopped_task_ends_and_is_forgotten(rig: Rig) -> None:
+async def test_a_stopped_task_ends_and_is_forgotten(rig: FakeRig) -> None:
     """Told to stop: it ends and stays listed; unlisted: nothing is left of it."""
     async with rig.daemon():
         await rig.assign(a_task(1))
@@ -85,7 +93,7 @@ async def test_a_stopped_task_ends_and_is_forgotten(rig: Rig) -> None:
         assert not rig.engine.containers
 
 
-async def test_a_task_that_was_moved_away_is_stopped(rig: Rig) -> None:
+async def test_a_task_that_was_moved_away_is_stopped(rig: FakeRig) -> None:
     """A present assignment without it means stop."""
     async with rig.daemon():
         await rig.assign(a_task(1), a_task(2))
@@ -96,7 +104,7 @@ async def test_a_task_that_was_moved_away_is_stopped(rig: Rig) -> None:
         assert len(rig.engine.containers) == 1
 
 
-async def test_a_daemon_that_is_killed_adopts_what_runs(rig: Rig) -> None:
+async def test_a_daemon_that_is_killed_adopts_what_runs(rig: FakeRig) -> None:
     """No container is restarted, none is doubled, and the same attempt goes on."""
     async with rig.daemon():
         await rig.assign(a_task(1), a_task(2))
@@ -111,7 +119,7 @@ async def test_a_daemon_that_is_killed_adopts_what_runs(rig: Rig) -> None:
         await rig.gone(2)
 
 
-async def test_what_crashes_is_restarted_with_its_number_kept(rig: Rig) -> None:
+async def test_what_crashes_is_restarted_with_its_number_kept(rig: FakeRig) -> None:
     """A crash loop is visible; old containers do not pile up; a new daemon counts on."""
     async with rig.daemon():
         await rig.assign(a_task(1), entries=(an_entry(command=CRASHES),))
@@ -123,7 +131,7 @@ async def test_what_crashes_is_restarted_with_its_number_kept(rig: Rig) -> None:
         await rig.reached(S.FAILED, attempt=report.attempt + 1)
 
 
-async def test_a_task_whose_policy_says_so_stays_ended(rig: Rig) -> None:
+async def test_a_task_whose_policy_says_so_stays_ended(rig: FakeRig) -> None:
     """What completed is reported once and kept for its output until it is unlisted."""
     never = RestartPolicy(RestartCondition.NONE)
     async with rig.daemon():
@@ -143,7 +151,7 @@ async def test_a_task_whose_policy_says_so_stays_ended(rig: Rig) -> None:
     [(Call.PULL, S.REJECTED), (Call.CREATE, S.REJECTED), (Call.START, S.REJECTED)],
 )
 async def test_a_refusal_rejects_the_attempt_with_its_words(
-    rig: Rig, call: Call, state: AttemptState
+    rig: FakeRig, call: Call, state: AttemptState
 ) -> None:
     """The reason is the engine's, and the next attempt succeeds when it is gone."""
     rig.engine.refuse(call, Refused(Refusal.DISK_FULL, "no space left on device"))
@@ -154,7 +162,7 @@ async def test_a_refusal_rejects_the_attempt_with_its_words(
         await rig.reached(S.RUNNING, attempt=2)
 
 
-async def test_an_image_that_does_not_exist_ends_in_a_reason(rig: Rig) -> None:
+async def test_an_image_that_does_not_exist_ends_in_a_reason(rig: FakeRig) -> None:
     """Nothing is left of an attempt that never ran."""
     async with rig.daemon():
         entry = an_entry(image=ImageOptions("nope:1"), restart=RestartPolicy(RestartCondition.NONE))
@@ -164,7 +172,7 @@ async def test_an_image_that_does_not_exist_ends_in_a_reason(rig: Rig) -> None:
         assert not rig.engine.containers
 
 
-async def test_docker_away_is_waited_for(rig: Rig) -> None:
+async def test_docker_away_is_waited_for(rig: FakeRig) -> None:
     """Nothing is declared dead; the steps go on when it is back."""
     async with rig.daemon():
         await rig.assign(a_task(1))
@@ -180,7 +188,7 @@ async def test_docker_away_is_waited_for(rig: Rig) -> None:
         assert (await rig.reached(S.RUNNING)).attempt == 1
 
 
-async def test_a_machine_that_was_restarted_starts_from_disk_after_the_wait(rig: Rig) -> None:
+async def test_a_machine_that_was_restarted_starts_from_disk_after_the_wait(rig: FakeRig) -> None:
     """Without a leader the tasks come back by themselves; jobs wait for one."""
     job = an_entry("job", is_job=True)
     tasks = (a_task(1), a_task(2, "job"))
@@ -200,7 +208,7 @@ async def test_a_machine_that_was_restarted_starts_from_disk_after_the_wait(rig:
         await rig.reached(S.RUNNING, 2, attempt=2)
 
 
-async def test_what_moved_away_meanwhile_is_not_started(rig: Rig) -> None:
+async def test_what_moved_away_meanwhile_is_not_started(rig: FakeRig) -> None:
     """A leader that answers within the wait decides."""
     rig.restart_wait_s = 600.0
     async with rig.daemon():
@@ -219,7 +227,7 @@ async def test_what_moved_away_meanwhile_is_not_started(rig: Rig) -> None:
         assert len(running(rig)) == 1
 
 
-async def test_tasks_wait_for_what_they_depend_on_here(rig: Rig) -> None:
+async def test_tasks_wait_for_what_they_depend_on_here(rig: FakeRig) -> None:
     """A dependency that is healthy, then the dependant; the reason says what it waits for."""
     check = Healthcheck(HealthcheckKind.EXEC, ("check",), interval_s=60.0, start_period_s=60.0)
     db = an_entry("db", healthcheck=check)
@@ -235,7 +243,7 @@ async def test_tasks_wait_for_what_they_depend_on_here(rig: Rig) -> None:
         await rig.reached(S.RUNNING, 2, attempt=2)
 
 
-async def test_a_failed_start_hook_fails_the_attempt(rig: Rig) -> None:
+async def test_a_failed_start_hook_fails_the_attempt(rig: FakeRig) -> None:
     """Its container is ended, and the reason names the command."""
     entry = an_entry(post_start=(Hook(FAILS_HOOK),), restart=RestartPolicy(RestartCondition.NONE))
     async with rig.daemon():
@@ -245,7 +253,7 @@ async def test_a_failed_start_hook_fails_the_attempt(rig: Rig) -> None:
         assert running(rig) == []
 
 
-async def test_a_volume_is_made_only_when_the_leader_allows_it(rig: Rig) -> None:
+async def test_a_volume_is_made_only_when_the_leader_allows_it(rig: FakeRig) -> None:
     """An unknown volume is never silently new."""
     mounts = (Mount(MountKind.VOLUME, "data", "/data"),)
     entry = an_entry(mounts=mounts, restart=RestartPolicy(RestartCondition.NONE))
@@ -261,7 +269,7 @@ async def test_a_volume_is_made_only_when_the_leader_allows_it(rig: Rig) -> None
         assert "shop_data" in rig.engine.volumes
 
 
-async def test_configs_and_secrets_become_files_and_are_checked(rig: Rig) -> None:
+async def test_configs_and_secrets_become_files_and_are_checked(rig: FakeRig) -> None:
     """Content that is another one than the assignment says is not used; files go with the task."""
     secret = Content(b"hunter2", salt=b"salt")
     ref = ContentRef(
@@ -285,7 +293,7 @@ async def test_configs_and_secrets_become_files_and_are_checked(rig: Rig) -> Non
         assert not await asyncio.to_thread(folder.exists)
 
 
-async def test_a_lent_network_stack_waits_for_its_owner(rig: Rig) -> None:
+async def test_a_lent_network_stack_waits_for_its_owner(rig: FakeRig) -> None:
     """`network_mode: service:…` attaches to the container of that service on this node."""
     lender = an_entry("db")
     entry = an_entry(network_mode=NetworkMode.SERVICE, network_mode_target="db")
@@ -296,7 +304,9 @@ async def test_a_lent_network_stack_waits_for_its_owner(rig: Rig) -> None:
         await rig.reached(S.RUNNING)
 
 
-async def test_orphans_of_a_restore_are_kept_until_an_operator_accepts_the_loss(rig: Rig) -> None:
+async def test_orphans_of_a_restore_are_kept_until_their_loss_is_accepted(
+    rig: FakeRig,
+) -> None:
     """Tasks that a restored cluster does not know run on, also over a restart of the daemon."""
     async with rig.daemon() as agent:
         await rig.assign(a_task(1), a_task(2))
@@ -313,7 +323,7 @@ async def test_orphans_of_a_restore_are_kept_until_an_operator_accepts_the_loss(
         assert len(running(rig)) == 1
 
 
-async def test_a_container_that_nobody_can_explain_is_an_orphan(rig: Rig) -> None:
+async def test_a_container_that_nobody_can_explain_is_an_orphan(rig: FakeRig) -> None:
     """A node that lost its files stops nothing."""
     async with rig.daemon():
         await rig.assign(a_task(1))
@@ -326,7 +336,7 @@ async def test_a_container_that_nobody_can_explain_is_an_orphan(rig: Rig) -> Non
         assert len(running(rig)) == 1
 
 
-async def test_a_refused_assignment_changes_nothing(rig: Rig) -> None:
+async def test_a_refused_assignment_changes_nothing(rig: FakeRig) -> None:
     """The former one stands, and the answer says why."""
     async with rig.daemon():
         await rig.assign(a_task(1))
@@ -337,7 +347,7 @@ async def test_a_refused_assignment_changes_nothing(rig: Rig) -> None:
         assert len(running(rig)) == 1
 
 
-async def test_a_container_that_somebody_removed_comes_back(rig: Rig) -> None:
+async def test_a_container_that_somebody_removed_comes_back(rig: FakeRig) -> None:
     """The attempt has failed with that reason, and the next one runs."""
     async with rig.daemon():
         await rig.assign(a_task(1), entries=(an_entry(restart=RestartPolicy(delay_s=0.3)),))

@@ -1,4 +1,4 @@
-"""A node's agent on the fake engine, for tests: told by hand what a leader would tell it."""
+"""A node's agent for tests, on any engine: told by hand what a leader would tell it."""
 
 from __future__ import annotations
 
@@ -35,13 +35,12 @@ from node.agent.alone import NoDiscovery, PlainNetwork
 from node.agent.assign import NotAccepted
 from node.agent.contents import Content, ContentFiles
 from node.agent.disk import Disk
-from node.runtime.fake import FakeRuntime
-from node.runtime.fake_engine import FakeEngine
+from node.runtime.base import Runtime
 
 CLUSTER = ClusterId(id_text(b"c" * 16))
 NODE = NodeId(id_text(b"n" * 16))
 EPOCH = Epoch(1, 5)
-WAIT_S = 10.0
+WAIT_S = 10.0  # on the fake engine
 IMAGE = "web:1"
 
 
@@ -77,7 +76,7 @@ def an_entry(service: str = "web", **changes: object) -> TaskSpecEntry:
     return entry
 
 
-class Leader:
+class Contents:
     """Where content comes from, in tests."""
 
     def __init__(self) -> None:
@@ -93,22 +92,31 @@ class Leader:
 class Rig:
     """One machine: its disk and its engine outlive the daemons that run on it."""
 
-    def __init__(self, folder: Path, engine: FakeEngine, restart_wait_s: float = 0.05) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        connect: Callable[[], Runtime],
+        *,
+        network: str = "none",
+        restart_wait_s: float = 0.05,
+    ) -> None:
         self.folder = folder
         folder.mkdir()
-        self.engine = engine
-        self.leader = Leader()
+        self.connect = connect
+        self.network = network
+        self.leader = Contents()
         self.restart_wait_s = restart_wait_s
+        self.wait_s = WAIT_S
         self.revision = 0
         self.discovery = NoDiscovery()
-        self.agent: Agent = self._agent(FakeRuntime(engine))
+        self.agent: Agent
 
-    def _agent(self, runtime: FakeRuntime) -> Agent:
+    def _agent(self, runtime: Runtime) -> Agent:
         disk = Disk(self.folder)
         contents = ContentFiles(self.leader, self.folder, self.folder / "run")
         log = get_logger("agent")
         parts = AgentParts(
-            disk, runtime, PlainNetwork(), self.discovery, contents, SystemClock(), log
+            disk, runtime, PlainNetwork(self.network), self.discovery, contents, SystemClock(), log
         )
         settings = AgentSettings(NODE, "n1", "127.0.0.1", self.restart_wait_s)
         return Agent(settings, parts)
@@ -121,7 +129,7 @@ class Rig:
     @contextlib.asynccontextmanager
     async def daemon(self) -> AsyncIterator[Agent]:
         """Run a daemon's agent; its end is a kill: containers and files stay as they are."""
-        runtime = FakeRuntime(self.engine)
+        runtime = self.connect()
         self.agent = self._agent(runtime)
         await self.agent.load()
         if self.agent.cluster_id is None:
@@ -155,7 +163,7 @@ class Rig:
     async def until(self, holds: Callable[[], bool], what: str) -> None:
         """Wait for a condition that the book's changes bring about."""
         try:
-            async with asyncio.timeout(WAIT_S):
+            async with asyncio.timeout(self.wait_s):
                 while not holds():
                     number = self.agent.book.persisted.number
                     if not holds():
@@ -190,7 +198,7 @@ class Rig:
     async def published(self, *numbers: int, service: str = "web") -> None:
         """Wait until the endpoints of a service that peers know are those of these tasks."""
         wanted, key = [task_id(number) for number in numbers], ServiceKey("shop", service)
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(self.wait_s):
             while True:
                 number = self.discovery.changed.number
                 facts = self.discovery.services.get(key)
