@@ -99,6 +99,10 @@ class Stream:
         await self._gate()
         self._down_at_s = self._deliver(self._down, self._down_at_s, message)
 
+    async def abort(self, code: grpc.StatusCode, details: str) -> None:
+        """End the call with an error: the node's stream ends."""
+        raise asyncio.CancelledError(f"{code.name}: {details}")
+
     # ---- the node's side
 
     def send(self, request: node_pb2.SessionRequest) -> None:

@@ -25,6 +25,7 @@ from scheduler.store.base import (
     StoreStatus,
     Txn,
 )
+from scheduler.store.keys import ROOT, Kind, prefix_of
 from scheduler.store.memory import MemoryData, MemoryStore
 
 __all__ = ["Gate", "SimStore", "Way"]
@@ -120,11 +121,8 @@ class SimStore:
         fault = self._rng.choice(("unsent", "lost", "unanswered"))
         if self._rng.random() >= self._way.fault_rate:
             fault = ""
-        if self._way.pause_at_commit_s and len(txn.compares) > 1:
-            asyncio.get_running_loop().call_later(self._way.pause_at_commit_s, self._gate.resume)
-            self._way.pause_at_commit_s = 0.0
-            self._gate.pause()
         await self._go()
+        await self._pause_if_asked(txn)
         if fault == "unsent":
             raise Unavailable("the store could not be reached")
         if fault == "lost":
@@ -188,6 +186,14 @@ class SimStore:
             await asyncio.sleep(0.5)
             raise Unavailable("the store could not be reached")
 
+    async def _pause_if_asked(self, txn: Txn) -> None:
+        """Stop the process when it is about to commit; it goes on with that, however late."""
+        if self._way.pause_at_commit_s and _is_of_leader(txn):
+            asyncio.get_running_loop().call_later(self._way.pause_at_commit_s, self._gate.resume)
+            self._way.pause_at_commit_s = 0.0
+            self._gate.pause()
+            await self._gate()
+
     async def _come_back(self) -> bool:
         """Take the way back; return whether anything arrived."""
         await asyncio.sleep(self._rng.uniform(0.0, self._way.latency_s))
@@ -201,3 +207,9 @@ class SimStore:
                 await asyncio.sleep(0.1)
             await self._gate()
             yield changes
+
+
+def _is_of_leader(txn: Txn) -> bool:
+    """Return whether a transaction writes what only a leader writes."""
+    prefixes = (prefix_of(Kind.ASSIGNMENT), f"{ROOT}status/")
+    return any(operation.key.startswith(prefixes) for operation in txn.operations)

@@ -7,6 +7,7 @@ Everything is drawn from the seed: who there is, what is asked for, what goes wr
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -90,7 +91,7 @@ class SchedulerWorld:
             self.at(self.rng.uniform(0.0, 2.0), node.power_on)
         for name in SERVICES:
             if self.rng.random() < 0.75:
-                self.at(self.rng.uniform(0.5, 6.0), lambda name=name: self.apply(name))
+                self.at(self.rng.uniform(0.5, 6.0), functools.partial(self.apply, name))
         self._draw_changes()
         self._draw_faults()
         await self._until(FAULTS_UNTIL_S)
@@ -190,7 +191,7 @@ class SchedulerWorld:
         for _ in range(self.rng.randint(0, 5)):
             at_s, name = self.rng.uniform(FAULTS_FROM_S, FAULTS_UNTIL_S), self.rng.choice(SERVICES)
             change = self.rng.choice((self.apply, self.apply, self.scale, self.remove))
-            self.at(at_s, lambda change=change, name=name: change(name))
+            self.at(at_s, functools.partial(change, name))
         if self.rng.random() < 0.4:
             number = self.rng.choice(list(self.nodes))
             self.at(
@@ -267,7 +268,8 @@ class SchedulerWorld:
                 self.at(start_s, node.pause)
                 self.at(end_s, node.resume)
             case "cut":
-                others = [each.name for each in (*self.nodes.values(), *self.schedulers)]
+                others = [each.name for each in self.nodes.values()]
+                others += [each.name for each in self.schedulers]
                 self.at(start_s, lambda: self._cut(node, others))
                 self.at(end_s, lambda: self._heal(node))
             case _:
