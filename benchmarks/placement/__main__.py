@@ -1,6 +1,7 @@
 """How well does placement pack, beside the other schedulers? Prints JSON, and a table if asked.
 
-`python -m benchmarks.placement [--nodes CSV --pods CSV] [--mix SEED COUNT] [--dlrm CSV]`
+`python -m benchmarks.placement [--nodes CSV --pods CSV] [--mix SEED COUNT] [--dlrm CSV]
+[--compaction SEEDS] [--speed]`
 
 What is given is measured; `--only` and `--policies` choose among it. Every policy meets the same
 tasks in the same order, one at a time, without look-ahead and without moving anything.
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.placement.compaction import measure_compaction
 from benchmarks.placement.measure import (
     BOUND,
     MIXES,
@@ -34,6 +36,7 @@ from benchmarks.placement.measure import (
     measure_openb,
 )
 from benchmarks.placement.policies import POLICIES
+from benchmarks.placement.speed import measure_speed
 from benchmarks.placement.table import markdown_table
 
 SECTIONS = ("openb", "gpu", "identical", "mix", "dlrm")
@@ -50,6 +53,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--policies", nargs="+", choices=list(POLICIES), default=list(POLICIES))
     parser.add_argument("--variants", nargs="+", choices=MIXES, default=["default"])
     parser.add_argument("--seeds", type=int, default=10, help="runs of each mix on GPU nodes")
+    parser.add_argument("--speed", action="store_true", help="how fast the core alone decides")
+    parser.add_argument("--compaction", type=int, metavar="SEEDS", help="nodes that moves free")
     parser.add_argument("--repeats", type=int, default=2, help="runs of policies that draw lots")
     parser.add_argument("--write", type=Path, help="write JSON there, and the table beside it")
     return parser.parse_args(arguments)
@@ -78,6 +83,10 @@ def measured(asked: argparse.Namespace) -> Report:
     if "gpu" in asked.only and has_openb:
         for name in asked.variants:
             section(name, partial(measure_gpu_mix, asked.nodes, asked.pods, name, options))
+    if asked.compaction:
+        section("compaction", lambda: measure_compaction(asked.compaction))
+    if asked.speed:
+        section("speed", measure_speed)
     return report
 
 
@@ -107,9 +116,13 @@ def write(path: Path, sections: Report, origin: dict[str, str]) -> None:
         kept["about"][section] = origin
         merged = {**kept["results"].get(section, {}), **policies}
         ordered = [name for name in (BOUND, *POLICIES) if name in merged]
-        kept["results"][section] = {name: merged[name] for name in ordered}
+        kept["results"][section] = {name: merged[name] for name in ordered or merged}
     path.write_text(json.dumps(kept, indent=1) + "\n")
-    path.with_suffix(".md").write_text(markdown_table(kept["results"]))
+    results = kept["results"]
+    tournament = {name: each for name, each in results.items() if each.keys() & {BOUND, *POLICIES}}
+    others = [{name: each} for name, each in results.items() if name not in tournament]
+    tables = [markdown_table(tournament), *(markdown_table(each, "what") for each in others)]
+    path.with_suffix(".md").write_text("\n".join(tables))
 
 
 def main(arguments: list[str]) -> int:
@@ -117,7 +130,9 @@ def main(arguments: list[str]) -> int:
     asked = parse(arguments)
     sections = measured(asked)
     if not sections:
-        sys.stderr.write("nothing to measure: give --nodes and --pods, --mix or --dlrm\n")
+        sys.stderr.write(
+            "nothing to measure: give --nodes and --pods, --mix, --dlrm, --compaction or --speed\n"
+        )
         return 2
     sys.stdout.write(json.dumps({"about": about(arguments), "results": sections}, indent=1) + "\n")
     if asked.write is not None:

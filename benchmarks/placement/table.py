@@ -7,11 +7,14 @@ from collections.abc import Mapping
 __all__ = ["markdown_table"]
 
 
-def markdown_table(sections: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+def markdown_table(
+    sections: Mapping[str, Mapping[str, Mapping[str, float]]], rows: str = "policy"
+) -> str:
     """Return one table: a row a policy, a column a figure.
 
     Args:
         sections: Figures by section and policy.
+        rows: What the rows are.
     """
     columns = [
         (section, figure)
@@ -21,7 +24,7 @@ def markdown_table(sections: Mapping[str, Mapping[str, Mapping[str, float]]]) ->
     ]
     longest = sorted(sections.values(), key=len, reverse=True)  # so that rows keep their order
     names = list(dict.fromkeys(name for each in longest for name in each))
-    head = ["policy", *(f"{section}: {figure}" for section, figure in columns)]
+    head = [rows, *(f"{section}: {figure}" for section, figure in columns)]
     lines = [head, ["---", *("--:" for _ in columns)]]
     for name in names:
         values = [sections[section].get(name, {}).get(figure) for section, figure in columns]

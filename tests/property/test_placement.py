@@ -116,6 +116,7 @@ def services(draw: st.DrawFn, name: str) -> ServiceSpec:
     extensions = ServiceExtensions(
         policy=draw(st.sampled_from(PackingPolicy)),
         priority=draw(st.sampled_from([0, 0, 0, 0, 7])),
+        preempt=draw(st.booleans()),
         affinities=tuple(draw(st.lists(st.sampled_from(AFFINITIES), max_size=2))),
         tolerations=tuple(
             draw(

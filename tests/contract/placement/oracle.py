@@ -85,6 +85,7 @@ def check(
     assert sorted(result.turns) == list(range(len(groups))), "a turn is missing or there twice"
     alone = [groups[turn].spec.dray.priority for turn in result.turns if not groups[turn].gang]
     assert alone == sorted(alone, reverse=True), "a lower priority came first"
+    _check_evictions(world, groups, result)
     given_up = {
         group.gang for group in groups if group.gang and any(s in refused for s in group.slots)
     }
@@ -97,6 +98,25 @@ def check(
                 _check_placed(world, group, where[slot].node_id, where[slot].gpu_ids)
             else:
                 _check_refused(world, group, slot, refused[slot], is_given_up)
+
+
+def _check_evictions(world: _World, groups: tuple[TaskGroup, ...], result: PlacementResult) -> None:
+    """Nobody ends for an equal, of another project, or beyond what runs."""
+    asking = {slot: group.spec.dray for group in groups for slot in group.slots}
+    waiting = {slot for unplaced in result.unplaced for slot in unplaced.slots}
+    ended: Counter[tuple[NodeId, ServiceKey]] = Counter()
+    for each in result.evictions:
+        assert each.slot in waiting
+        assert asking[each.slot].preempt
+        assert each.service.project == each.slot.project
+        ended[each.node_id, each.service] += each.count
+        shares = [
+            share
+            for share in world.rooms[each.node_id].node.running
+            if share.service == each.service and share.spec is not None
+        ]
+        lower = [s for s in shares if s.spec and s.spec.dray.priority < asking[each.slot].priority]
+        assert ended[each.node_id, each.service] <= sum(share.count for share in lower)
 
 
 def _check_answers(groups: tuple[TaskGroup, ...], result: PlacementResult) -> None:

@@ -1,0 +1,1 @@
+"""How fast and how right is gossip, beside Serf in the same namespaces, and alone in simulation?"""
