@@ -22,7 +22,6 @@ from typing import Any, Final, TypeVar, get_args, get_origin
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
 from google.protobuf.message import DecodeError, Message
-from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from dray import model, views
@@ -99,7 +98,7 @@ def to_bytes(value: object) -> bytes:
     Raises:
         InvalidRequest: As `to_proto`.
     """
-    return to_proto(value, GetMessageClass(_codec(type(value)).descriptor)).SerializeToString()
+    return to_proto(value, _message_class(type(value))).SerializeToString()
 
 
 def from_bytes(data: bytes, cls: type[ModelT], *, name: str = "") -> ModelT:
@@ -108,7 +107,7 @@ def from_bytes(data: bytes, cls: type[ModelT], *, name: str = "") -> ModelT:
     Raises:
         InvalidRequest: As `parse` and `from_proto`.
     """
-    return from_proto(parse(data, GetMessageClass(_codec(cls).descriptor)), cls, name=name)
+    return from_proto(parse(data, _message_class(cls)), cls, name=name)
 
 
 def to_proto(value: object, message_type: type[MessageT]) -> MessageT:
@@ -181,6 +180,16 @@ def refuse_unknown_fields(message: Message, *, name: str = "") -> None:
         raise _invalid(
             problem, name, hint="the client is newer than the scheduler; upgrade the schedulers"
         ) from None
+
+
+def _message_class(cls: type[Any]) -> type[Message]:
+    """Return the generated class that mirrors a class.
+
+    Its import costs the command line as much as all of gRPC, and only stores need it.
+    """
+    from google.protobuf.message_factory import GetMessageClass
+
+    return GetMessageClass(_codec(cls).descriptor)
 
 
 @dataclass(frozen=True, slots=True)
