@@ -210,7 +210,7 @@ def _condition(room: Room, group: TaskGroup, node: PlacementNode, reason: Refusa
         case RefusalReason.TASKS:
             return "its subnet has no address left; add a node"
         case RefusalReason.NOT_READY:
-            return "it takes no new tasks; dray nodes tells why"
+            return "it takes no new tasks: it is not ready, paused or draining"
         case RefusalReason.PREFERENCE:
             return "a spread in deploy.placement.preferences names what nodes do not have"
         case RefusalReason.DEVICE:
