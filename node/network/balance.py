@@ -22,7 +22,7 @@ from dray.model import (
     ServiceFacts,
 )
 from node.discovery import select
-from node.network.ruleset import PLACES_MAX, STICKY_PLACES, pick_name, place_name
+from node.network.ruleset import PLACES_MAX, STICKY_PLACES, Layout, pick_name, place_name
 from node.network.tables import Entries, Entry, network_name
 
 __all__ = [
@@ -74,6 +74,7 @@ def service_table(
     facts: ServiceFacts,
     views: Sequence[EndpointView],
     ports: Iterable[HeldPort],
+    layout: Layout,
     places: tuple[str, ...] = (),
 ) -> ServiceTable:
     """Return what a service's VIP and its ports that every node publishes need.
@@ -83,7 +84,9 @@ def service_table(
     Args:
         facts: The service as a whole.
         views: All its known endpoints.
-        ports: Those of `published_ports` that this node has claimed.
+        ports: Those of `published_ports` that this node has claimed. They lead to containers in
+            the cluster's range only: one on its machine's own network stack listens there itself.
+        layout: The cluster's range.
         places: Addresses by place, as the call before returned them.
     """
     used = select(views).used
@@ -93,8 +96,10 @@ def service_table(
     entries: dict[Entry, str] = {}
     if facts.vip and ":" not in facts.vip:
         entries |= _family("vip", facts.vip, targets, facts.affinity)
+    inside = tuple(filter(layout.holds, arrangement))
+    inner = _sticky(inside) if facts.affinity else inside
     for port in ports:
-        found = [f"{address} . {port.target}" for address in targets]
+        found = [f"{address} . {port.target}" for address in inner]
         entries |= _port_family(
             port.protocol, port.host_ip, port.number, found, is_sticky=facts.affinity
         )
@@ -118,7 +123,7 @@ def host_entries(held: Iterable[tuple[HeldPort, str]]) -> Entries:
 
 
 def membership_entries(
-    vip: str, views: Iterable[EndpointView], networks: Collection[str]
+    vip: str, views: Iterable[EndpointView], networks: Collection[str], layout: Layout
 ) -> Entries:
     """Return what tells a service and its containers from strangers, for the filter.
 
@@ -126,28 +131,36 @@ def membership_entries(
         vip: The service's own address; empty without one.
         views: All its known endpoints, whatever their health.
         networks: Full names of the Compose networks that containers of this node are on.
+        layout: The cluster's range: other addresses are nodes', which need no entry.
     """
     entries: dict[Entry, str] = {}
     for view in views:
         endpoint = view.endpoint
         if not endpoint.address or view.member_state is MemberState.LEFT:
             continue
-        entries[Entry("known", endpoint.address)] = ""
+        is_inside = layout.holds(endpoint.address)
+        if is_inside:
+            entries[Entry("known", endpoint.address)] = ""
         for network in endpoint.networks:
             if network in networks:
-                entries[Entry(network_name(network), endpoint.address)] = ""
+                if is_inside:
+                    entries[Entry(network_name(network), endpoint.address)] = ""
                 if vip and ":" not in vip:
                     entries[Entry(network_name(network), vip)] = ""
     return entries
 
 
-def flow_addresses(views: Iterable[EndpointView]) -> frozenset[str]:
-    """Return the addresses whose connections may go on, also those of draining endpoints."""
+def flow_addresses(views: Iterable[EndpointView], layout: Layout) -> frozenset[str]:
+    """Return the containers whose connections may go on, also those of draining endpoints.
+
+    Not those on a machine's own stack: its other connections have the same address.
+    """
     ended = (MemberState.DEAD, MemberState.LEFT)
     return frozenset(
         view.endpoint.address
         for view in views
         if view.endpoint.address and view.member_state not in ended
+        if layout.holds(view.endpoint.address)
     )
 
 

@@ -14,7 +14,7 @@ from dray.errors import DrayError
 from dray.model import EndpointView, FactView, ServiceFacts, ServiceKey
 from dray.names import NodeId, TaskId
 from node.discovery import Standing, standing
-from node.network import kernel
+from node.network import kernel, plan
 from node.network.attachments import AttachedTask
 from node.network.balance import (
     HeldPort,
@@ -28,7 +28,6 @@ from node.network.claims import Claim, Claims
 from node.network.firewall import Firewall
 from node.network.ipam import gateway
 from node.network.isolation import local_entries
-from node.network.plan import layout
 from node.network.tables import Entries, Entry, Tables
 from node.ports import NetworkConfig
 
@@ -45,7 +44,7 @@ class Balancer:
         self._firewall = firewall
         self._claims = claims
         self._node_id: NodeId = config.node_id
-        self._tables = Tables(layout(config))
+        self._tables = Tables(plan.layout(config))
         self._places: dict[ServiceKey, tuple[str, ...]] = {}
         self._flows: dict[ServiceKey, frozenset[str]] = {}
         self._networks_of: dict[ServiceKey, frozenset[str]] = {}
@@ -63,10 +62,10 @@ class Balancer:
 
     def configure(self, config: NetworkConfig) -> None:
         """Take over the peers, and other addresses if they have changed."""
-        wanted = layout(config)
+        wanted = plan.layout(config)
         if wanted != self._tables.layout:
             self._tables.rebuild_text(wanted)
-            self._is_handed_over = True
+            self._is_handed_over = False  # so the next write replaces all of it
         entries: dict[Entry, str] = {}
         for peer in config.peers:
             if peer.subnet and peer.node_id != config.node_id:
@@ -178,6 +177,7 @@ class Balancer:
         self, key: ServiceKey, facts: ServiceFacts | None, views: Sequence[EndpointView]
     ) -> None:
         name = f"{key.project}/{key.service}"
+        layout = self._tables.layout
         entries: Entries = {}
         ports: tuple[HeldPort, ...] = ()
         vip = facts.vip if facts is not None else ""
@@ -187,10 +187,10 @@ class Balancer:
             self._refused_ports.pop(key, None)
         else:
             ports = self._claimed(key, name, published_ports(facts))
-            table = service_table(facts, views, ports, self._places.get(key, ()))
+            table = service_table(facts, views, ports, layout, self._places.get(key, ()))
             self._places[key], entries = table.places, table.entries
         self._tables.put(f"service {name}", entries)
-        self._tables.put(f"members {name}", membership_entries(vip, views, self._networks))
+        self._tables.put(f"members {name}", membership_entries(vip, views, self._networks, layout))
         self._tables.put(f"host {name}", host_entries(self._held(key, views)))
         self._note_flows(key, views, ports if entries else ())
 
@@ -228,7 +228,7 @@ class Balancer:
         self, key: ServiceKey, views: Sequence[EndpointView], served: tuple[HeldPort, ...]
     ) -> None:
         """Note whose connections must end, and which datagrams must find their way anew."""
-        flows = flow_addresses(views)
+        flows = flow_addresses(views, self._tables.layout)
         self._ended |= self._flows.get(key, frozenset()) - flows
         self._ended -= flows  # back before it was written
         datagrams = frozenset(port.number for port in served if port.protocol == "udp")

@@ -41,12 +41,12 @@ def hardware_address(address: str) -> str:
 def local_task(address: str, template: TaskTemplate, parts: ProjectParts) -> LocalTask:
     """Return how the filter knows a task.
 
-    A network that the parts do not describe is one of the project's own that is not internal.
+    A network that the parts do not describe goes by its key, as endpoints name it, and is open.
     """
     known: Mapping[str, NetworkSpec] = {spec.key: spec for spec in parts.networks}
     specs = [known.get(attachment.network) for attachment in template.networks]
     names = {
-        spec.name if spec else f"{parts.project}_{attachment.network}"
+        spec.name if spec else attachment.network
         for spec, attachment in zip(specs, template.networks, strict=True)
     }
     may_leave = not specs or any(spec is None or not spec.internal for spec in specs)

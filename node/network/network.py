@@ -69,6 +69,7 @@ REPAIR_PERIOD_S: Final = 30.0
 REPAIR_PAUSE_S: Final = 1.0  # at least between two looks at the machine, however much changes
 REPAIR_PAUSE_MAX_S: Final = 10.0
 REPAIR_SHARE_MAX: Final = 0.1  # of the time that is spent looking while things keep changing
+WRITE_PAUSE_S: Final = 0.05  # between two writes of the table, however often gossip changes
 HANDOVER_S: Final = 5.0  # how long the table of an earlier daemon serves before it is replaced
 PASSES_MAX: Final = 4  # of observing and repairing: a later one sees what an earlier one made
 THREADS: Final = 2  # one repairs, the other writes the table
@@ -429,6 +430,7 @@ class MachineNetwork:
                     await self._in_thread(balancer.set_view, view)
             else:
                 await self._write(partial(Balancer.set_view, view=view))
+                await self._clock.sleep(WRITE_PAUSE_S)
 
     async def _set_task(self, task_id: TaskId, task: AttachedTask | None) -> None:
         balancer = self._required()

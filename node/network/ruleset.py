@@ -21,6 +21,7 @@ An accept of ours does not overrule a drop of Docker's: `plan.py` has the rules 
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from dataclasses import dataclass
 from typing import Final
@@ -97,10 +98,21 @@ class Layout:
         """The node's own address in its subnet."""
         return gateway(self.subnet)
 
+    def holds(self, address: str) -> bool:
+        """Return whether an IPv4 address is a container's: others are those of nodes."""
+        first, last = _bounds(self.range_cidr)
+        return first <= int(ipaddress.IPv4Address(address)) <= last
+
     @property
     def gateway_interface(self) -> str:
         """That address with the subnet's prefix length, as an interface has it."""
         return f"{self.gateway}/{ipaddress.ip_network(self.subnet).prefixlen}"
+
+
+@functools.lru_cache(maxsize=16)
+def _bounds(cidr: str) -> tuple[int, int]:
+    network = ipaddress.ip_network(cidr)
+    return int(network[0]), int(network[-1])
 
 
 def skeleton(layout: Layout) -> list[str]:

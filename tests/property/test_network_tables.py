@@ -25,9 +25,7 @@ VIEWS = st.lists(
     max_size=9,
     unique_by=lambda each: each.endpoint.slot,
 )
-CHANGES = st.lists(
-    st.tuples(SERVICES, VIEWS, st.booleans(), st.booleans()), min_size=1, max_size=6
-)
+CHANGES = st.lists(st.tuples(SERVICES, VIEWS, st.booleans(), st.booleans()), min_size=1, max_size=6)
 
 
 @given(CHANGES)
@@ -46,11 +44,12 @@ def test_changes_lead_where_a_new_table_starts(
             facts(vip, affinity=affinity),
             views,
             [port],
+            LAYOUT,
             places.get(number, ()),
         )
         places[number] = table.places
         tables.put(f"service {number}", table.entries)
-        tables.put(f"members {number}", membership_entries(vip, views, {"a"}))
+        tables.put(f"members {number}", membership_entries(vip, views, {"a"}, LAYOUT))
         task = LocalTask(f"10.192.2.{number + 2}", "02:42:00:00:00:01", ("a",), affinity)
         tables.put("task", local_entries(task, tables))
         if is_written:

@@ -25,7 +25,7 @@ from node.network.balance import (
 )
 from node.network.ruleset import PLACES_MAX, STICKY_PLACES
 from node.network.tables import Entry, network_name
-from tests.unit.node.network.builders import VIP, address, facts, view
+from tests.unit.node.network.builders import LAYOUT, VIP, address, facts, view
 
 ONE, TWO, THREE = address(1), address(2), address(3)
 
@@ -55,7 +55,7 @@ def test_arrangement(
 def test_a_service_with_an_address_and_a_port() -> None:
     """The VIP keeps the port, the published port leads to its target, on every usable endpoint."""
     port = HeldPort("tcp", "", 8080, 80)
-    table = service_table(facts(), [view(1), view(2)], [port])
+    table = service_table(facts(), [view(1), view(2)], [port], LAYOUT)
     assert table.places == (ONE, TWO)
     assert table.entries == {
         Entry("vips", VIP): "goto vip_pick_2",
@@ -69,7 +69,7 @@ def test_a_service_with_an_address_and_a_port() -> None:
 
 def test_a_port_on_one_address() -> None:
     """A port with a host address is looked up together with it."""
-    table = service_table(facts(""), [view(1)], [HeldPort("udp", "192.0.2.7", 53, 5353)])
+    table = service_table(facts(""), [view(1)], [HeldPort("udp", "192.0.2.7", 53, 5353)], LAYOUT)
     assert table.entries == {
         Entry("ats", "192.0.2.7 . udp . 53"): "goto at_pick_1",
         Entry("at_0", "192.0.2.7 . udp . 53"): f"{ONE} . 5353",
@@ -84,8 +84,8 @@ def test_only_usable_endpoints_are_served() -> None:
         view(3, health=Health.UNHEALTHY),
         view(4, state=MemberState.SUSPECT),
     ]
-    assert service_table(facts(), views, []).places == (ONE,)
-    assert service_table(facts(), [], [HeldPort("tcp", "", 1, 1)]).entries == {}
+    assert service_table(facts(), views, [], LAYOUT).places == (ONE,)
+    assert service_table(facts(), [], [HeldPort("tcp", "", 1, 1)], LAYOUT).entries == {}
 
 
 def test_no_more_places_than_the_limit() -> None:
@@ -94,16 +94,16 @@ def test_no_more_places_than_the_limit() -> None:
         replace(view(1), endpoint=replace(view(n).endpoint, address=f"10.200.{n // 250}.{n % 250}"))
         for n in range(1, PLACES_MAX + 10)
     ]
-    table = service_table(facts(), views, [])
+    table = service_table(facts(), views, [], LAYOUT)
     assert len(table.places) == PLACES_MAX
     assert table.entries[Entry("vips", VIP)] == f"goto vip_pick_{PLACES_MAX}"
 
 
 def test_clients_stay_when_another_endpoint_goes() -> None:
     """With affinity only the buckets of the endpoint that went are given to others."""
-    before = service_table(facts(affinity=True), [view(n) for n in range(1, 6)], [])
+    before = service_table(facts(affinity=True), [view(n) for n in range(1, 6)], [], LAYOUT)
     after = service_table(
-        facts(affinity=True), [view(n) for n in range(1, 6) if n != 3], [], before.places
+        facts(affinity=True), [view(n) for n in range(1, 6) if n != 3], [], LAYOUT, before.places
     )
     assert before.entries[Entry("vips", VIP)] == f"goto vip_stick_{STICKY_PLACES}"
     buckets = [Entry(f"vip_{bucket}", VIP) for bucket in range(STICKY_PLACES)]
@@ -148,7 +148,7 @@ def test_who_is_known_and_of_which_network() -> None:
         view(3, state=MemberState.LEFT, networks=("shop_a",)),
     ]
     a = network_name("shop_a")
-    assert set(membership_entries(VIP, views, {"shop_a"})) == {
+    assert set(membership_entries(VIP, views, {"shop_a"}, LAYOUT)) == {
         Entry("known", ONE), Entry("known", TWO), Entry(a, ONE), Entry(a, VIP),
     }  # fmt: skip
 
@@ -157,4 +157,17 @@ def test_whose_connections_go_on() -> None:
     """Draining and unhealthy endpoints keep theirs; those of dead nodes lose them."""
     views = [view(1, draining=True), view(2, state=MemberState.STALLED)]
     views += [view(3, state=MemberState.DEAD), view(4, state=MemberState.LEFT)]
-    assert flow_addresses(views) == {ONE, TWO}
+    assert flow_addresses(views, LAYOUT) == {ONE, TWO}
+
+
+def test_containers_on_their_machines_own_stack() -> None:
+    """Their address is the node's: VIPs lead to it; ports, filter and flows leave it alone."""
+    near = view(1)
+    far = replace(near, endpoint=replace(view(2).endpoint, address="192.0.2.2"))
+    table = service_table(facts(), [near, far], [HeldPort("tcp", "", 80, 80)], LAYOUT)
+    assert table.entries[Entry("vips", VIP)] == "goto vip_pick_2"
+    assert table.entries[Entry("pubs", "tcp . 80")] == "goto pub_pick_1"
+    assert flow_addresses([near, far], LAYOUT) == {ONE}
+    a = network_name("shop_default")
+    found = membership_entries(VIP, [far], {"shop_default"}, LAYOUT)
+    assert set(found) == {Entry(a, VIP)}

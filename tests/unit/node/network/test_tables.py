@@ -28,10 +28,10 @@ def written(tables: Tables, nft: Nft) -> str:
 def test_one_changed_endpoint_is_one_changed_element() -> None:
     """Replacing one of three endpoints touches nothing else, and no chain."""
     tables, nft = started()
-    first = service_table(facts(), [view(1), view(2), view(3)], [])
+    first = service_table(facts(), [view(1), view(2), view(3)], [], LAYOUT)
     tables.put("web", first.entries)
     written(tables, nft)
-    second = service_table(facts(), [view(1), view(9), view(3)], [], first.places)
+    second = service_table(facts(), [view(1), view(9), view(3)], [], LAYOUT, first.places)
     tables.put("web", second.entries)
     assert written(tables, nft).splitlines() == [
         f"delete element ip dray vip_1 {{ {VIP} : 10.192.4.2 }}",
@@ -42,7 +42,7 @@ def test_one_changed_endpoint_is_one_changed_element() -> None:
 def test_nothing_changed() -> None:
     """What is as it was is not written again."""
     tables, nft = started()
-    table = service_table(facts(), [view(1)], [HeldPort("tcp", "", 80, 80)])
+    table = service_table(facts(), [view(1)], [HeldPort("tcp", "", 80, 80)], LAYOUT)
     tables.put("web", table.entries)
     written(tables, nft)
     tables.put("web", dict(table.entries))
@@ -68,7 +68,7 @@ def test_a_key_that_two_want() -> None:
     """The lower owner is served, both are named, and the other one inherits."""
     tables, nft = started()
     key = Entry("pub_0", "tcp . 80")
-    base = service_table(facts(), [view(1)], [HeldPort("tcp", "", 80, 80)]).entries
+    base = service_table(facts(), [view(1)], [HeldPort("tcp", "", 80, 80)], LAYOUT).entries
     tables.put("b", {**base, key: "10.192.4.9 . 80"})
     tables.put("a", base)
     written(tables, nft)
@@ -93,7 +93,7 @@ def test_chains_of_networks_are_made_with_their_sets() -> None:
 def test_the_whole_table_is_written_anew() -> None:
     """Whatever is there, one transaction leads to what is wanted, around other addresses too."""
     tables, nft = started()
-    entries = service_table(facts(affinity=True), [view(1), view(2)], []).entries
+    entries = service_table(facts(affinity=True), [view(1), view(2)], [], LAYOUT).entries
     tables.put("web", entries)
     fresh = Nft()
     fresh.carry_out(tables.rebuild_text())
