@@ -90,6 +90,8 @@ def _check_service(spec: ProjectSpec, service: ServiceSpec) -> None:
 def _check_unique(section: str, names: Iterable[str]) -> None:
     seen: set[str] = set()
     for name in names:
+        if not name:
+            raise _wrong(section, "has an entry without a name")
         if name in seen:
             raise _wrong(f"{section}.{name}", "is there twice")
         seen.add(name)

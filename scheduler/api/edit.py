@@ -12,7 +12,7 @@ import hashlib
 import ipaddress
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from dray.convert.wire import SERVICE_SPEC_BYTES_MAX
@@ -37,7 +37,15 @@ from dray.names import RequestId
 from dray.views import ServiceChange
 from scheduler.store.base import TXN_KEYS_MAX, Compare, CompareField, Delete, Operation, Put
 from scheduler.store.codec import encode
-from scheduler.store.keys import project_key, revision_key, service_key, vip_key
+from scheduler.store.keys import (
+    Kind,
+    content_key,
+    prefix_of,
+    project_key,
+    revision_key,
+    service_key,
+    vip_key,
+)
 from scheduler.store.records import ProjectRecord, RevisionCounter
 from scheduler.store.snapshot import Snapshot
 
@@ -231,7 +239,8 @@ class ProjectEdit:
         operations = (put, *self._operations())
         self._check_size(operations)
         spare = _OPERATIONS_MAX - len(operations)
-        operations += tuple(islice(self._outdated(), spare))
+        outdated = chain(self._old_revisions(), self._old_contents(written))
+        operations += tuple(islice(outdated, spare))
         compares = [
             Compare(put.key, CompareField.MOD_REVISION, StoreRevision(self.revision)),
             *(
@@ -293,7 +302,7 @@ class ProjectEdit:
                 )
         return operations
 
-    def _outdated(self) -> Iterator[Operation]:
+    def _old_revisions(self) -> Iterator[Operation]:
         """Yield the removal of revisions beyond those that are kept; the next write finds more."""
         in_use = self.call.in_use
         if in_use is None:
@@ -312,6 +321,23 @@ class ProjectEdit:
             for number in numbers[: len(numbers) + 1 - kept_max]:
                 if number not in needed:
                     yield Delete(revision_key(key, number))
+
+    def _old_contents(self, written: ProjectRecord) -> Iterator[Operation]:
+        """Yield the removal of contents that neither the project nor what it was before needs.
+
+        What was stored after the project's last write may be another call's, which has yet to
+        refer to it.
+        """
+        before = self.record.contents if self.record else ()
+        needed = {
+            content_key(self.project, ref.kind, ref.key, ref.digest)
+            for ref in (*before, *written.contents)
+        }
+        prefix = prefix_of(Kind.CONTENT, self.project)
+        for key in self.snapshot.contents:
+            is_old = self.snapshot.mod_revisions.get(key, self.revision) < self.revision
+            if key.startswith(prefix) and is_old and key not in needed:
+                yield Delete(key)
 
     def _check_size(self, operations: tuple[Operation, ...]) -> None:
         size_bytes = sum(len(each.value) for each in operations if isinstance(each, Put))

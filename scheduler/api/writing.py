@@ -36,13 +36,14 @@ from dray.views import (
     UpdateNodeResponse,
 )
 from scheduler.api import node_writes, writes
+from scheduler.api.checks import check_project
 from scheduler.api.commits import Commits, Intent, Outcome
 from scheduler.api.contents import ContentsChange, Known, contents_of
 from scheduler.api.edit import Call, Draft
 from scheduler.api.environment import Answer, Environment, States
 from scheduler.api.preview import Previews
 from scheduler.api.views import State
-from scheduler.store.base import Compare, CompareField, Conflict, Put, Txn
+from scheduler.store.base import Txn
 from scheduler.store.codec import decode_as
 from scheduler.store.keys import Kind, content_key, prefix_of
 from scheduler.store.records import ContentRecord
@@ -78,6 +79,7 @@ class Writing:
             raise InvalidRequest("project is missing", context={"field": "project"})
         refuse_unknown_fields(request.project, name="project")
         spec = from_proto(request.project, ProjectSpec, name="project")
+        check_project(spec)
         credentials = {each.registry: each.auth for each in request.registry_credentials}
         for _ in range(_CONTENTS_ATTEMPTS_MAX):
             try:
@@ -101,15 +103,20 @@ class Writing:
             spec, contents.refs, request.remove_absent_services, request.force_replace
         )
         call = self._call(request.write)
+        stored: dict[str, StoreRevision] = {}
 
         def draft(snapshot: Snapshot) -> Draft:
-            if _contents_in(snapshot, spec.name) != known_of:
+            is_kept = all(
+                key in snapshot.contents or stored_at > snapshot.revision
+                for key, stored_at in stored.items()
+            )
+            if _contents_in(snapshot, spec.name) != known_of or not is_kept:
                 raise _ContentsChangedError("the project's contents have changed")
             return writes.apply_project(snapshot, wanted, call)
 
         if request.write.dry_run:
             return await self._planned(draft, ApplyProjectResponse, with_unplaced=True)
-        await self._store_contents(contents)
+        stored.update(await self._store_contents(contents))
         outcome = await self._write(request, draft, ApplyProjectResponse)
         return await self._answer(outcome, ApplyProjectResponse)
 
@@ -381,16 +388,16 @@ class Writing:
                 known[place] = decode_as(reading.item, ContentRecord)
         return known
 
-    async def _store_contents(self, contents: ContentsChange) -> None:
-        """Store contents one by one. Until a project refers to them they have no effect."""
-        for put in contents.puts:
-            await self._store_content(put)
+    async def _store_contents(self, contents: ContentsChange) -> dict[str, StoreRevision]:
+        """Store contents one by one, and return when each was stored, by key.
 
-    async def _store_content(self, put: Put) -> None:
-        is_absent = Compare(put.key, CompareField.MOD_REVISION, StoreRevision(0))
-        outcome = await self._environment.store.commit(Txn((is_absent,), (put,)))
-        if isinstance(outcome, Conflict):  # its bytes are there; how it is described may differ
-            await self._environment.store.commit(Txn((), (put,)))
+        Until a project refers to them they have no effect.
+        """
+        stored = {}
+        for put in contents.puts:
+            outcome = await self._environment.store.commit(Txn((), (put,)))
+            stored[put.key] = outcome.revision
+        return stored
 
 
 def _contents_in(snapshot: Snapshot, project: str) -> tuple[ContentRef, ...]:

@@ -206,6 +206,11 @@ async def test_contents_replace_the_tasks_that_use_them(new_store: NewStore) -> 
         asked = (await client.get_project("shop")).spec
         assert asked is not None
         assert (asked.secrets[0].content, asked.configs[0].content) == (b"", b"")
+        for number in range(4):
+            await client.apply_project(spec(f"text {number}".encode()))
+        kept = [key for key in made.first.mirror.snapshot.contents if "/config/" in key]
+        assert len(kept) == 2, "what is there, and what was there before"
+        await client.apply_project(spec(b"two"))
         other = ProjectSpec(
             "two",
             (web,),
@@ -222,6 +227,8 @@ async def test_contents_replace_the_tasks_that_use_them(new_store: NewStore) -> 
     ("spec", "message"),
     [
         (ProjectSpec("Shop"), "project name"),
+        (ProjectSpec(""), "is empty"),
+        (ProjectSpec("shop", secrets=(SecretSpec("", ""),)), "without a name"),
         (project_of(a_service("web"), a_service("web")), "twice"),
         (project_of(a_service("web.x"), a_service("web-x")), "same DNS name"),
         (project_of(a_service("web", replicas=-1)), "replicas"),
@@ -234,7 +241,7 @@ async def test_contents_replace_the_tasks_that_use_them(new_store: NewStore) -> 
             "'no' is not among the project's configs",
         ),
     ],
-    ids=["name", "twice", "label", "replicas", "reference"],
+    ids=["name", "empty", "key", "twice", "label", "replicas", "reference"],
 )
 async def test_a_project_that_contradicts_itself_is_refused(
     new_store: NewStore, spec: ProjectSpec, message: str
