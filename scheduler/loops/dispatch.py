@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from dray.clock import Clock
 from dray.model import Assignment, Epoch, ProjectParts, StoreRevision
 from dray.names import NodeId
 from scheduler.nodes.parts import share_of
 from scheduler.store.records import VolumePin
-from scheduler.store.snapshot import Snapshot, VolumeKey
+from scheduler.store.snapshot import Snapshot, VolumeKey, differing
 
 __all__ = ["Dispatch", "Dispatcher"]
 
-_Key = TypeVar("_Key")
 _TURN_S: Final = 0.005  # between two chances for other tasks to run
 
 
@@ -110,14 +109,6 @@ class Dispatch:
 
 def _changed_projects(before: Snapshot, after: Snapshot) -> set[str]:
     """Return the projects of which something changed that their nodes are told."""
-    changed = set(_differing(before.projects, after.projects))
-    changed |= {key.project for key in _differing(before.services, after.services)}
-    return changed | {key.project for key in _differing(before.volume_pins, after.volume_pins)}
-
-
-def _differing(before: Mapping[_Key, object], after: Mapping[_Key, object]) -> list[_Key]:
-    """Return the keys whose values are not the same object; snapshots share what did not change."""
-    if before is after:
-        return []
-    keys = {**before, **after}
-    return [key for key in keys if before.get(key) is not after.get(key)]
+    changed = set(differing(before.projects, after.projects))
+    changed |= {key.project for key in differing(before.services, after.services)}
+    return changed | {key.project for key in differing(before.volume_pins, after.volume_pins)}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dray.model import Epoch
+from dray.model import Epoch, SlotKey
 from dray.names import IdFactory
 from scheduler.loops.fleet import Fleet, groups_of
 from scheduler.loops.steps import Step, needs_node, steps_of
 from scheduler.placement import PlacementResult, place
-from scheduler.reconcile import CreateTask, MoveTask, Observed, Plan, reconcile
+from scheduler.reconcile import CreateTask, MoveTask, Observed, Plan, Scope, reconcile
 from scheduler.store.snapshot import Snapshot
 
 __all__ = ["RoundPlan", "plan_round"]
@@ -25,6 +25,7 @@ class RoundPlan:
         plan: What must change.
         placement: Where new tasks go, and why some go nowhere.
         steps: What is written.
+        waiting: Slots that need a node and got none in this round.
     """
 
     snapshot: Snapshot
@@ -32,6 +33,7 @@ class RoundPlan:
     plan: Plan
     placement: PlacementResult
     steps: tuple[Step, ...]
+    waiting: tuple[SlotKey, ...] = ()
 
     @property
     def unplaced(self) -> int:
@@ -47,6 +49,7 @@ def plan_round(
     epoch: Epoch,
     now_unix_s: float,
     ids: IdFactory,
+    scope: Scope | None = None,
 ) -> RoundPlan:
     """Return what a round does. Nothing but `fleet` is changed.
 
@@ -57,8 +60,9 @@ def plan_round(
         epoch: The leader's term.
         now_unix_s: Wall clock.
         ids: Where ids of new tasks come from.
+        scope: Which part of the cluster to look at; None: all of it.
     """
-    plan = reconcile(snapshot, observed, now_unix_s, ids)
+    plan = reconcile(snapshot, observed, now_unix_s, ids, scope)
     wanted = [
         action
         for action in plan.actions
@@ -70,4 +74,6 @@ def plan_round(
     steps = steps_of(
         snapshot, observed, plan.actions, placement, epoch=epoch, now_unix_s=now_unix_s
     )
-    return RoundPlan(snapshot, observed, plan, placement, tuple(steps))
+    begun = {step.action.slot for step in steps} if wanted else set()
+    waiting = tuple(action.slot for action in wanted if action.slot not in begun)
+    return RoundPlan(snapshot, observed, plan, placement, tuple(steps), waiting)

@@ -24,6 +24,7 @@ from dray.views import RoundStatus
 from scheduler.api.events import EVENT_DRAFTS_MAX, EventDraft, appended, desired_events
 from scheduler.election.election import LeaderTerm
 from scheduler.loops.commit import Batch, batches_of, fences_of, operation_batches, verdict_batches
+from scheduler.loops.dirty import Dirty
 from scheduler.loops.dispatch import Dispatch
 from scheduler.loops.fleet import Fleet
 from scheduler.loops.plan import RoundPlan, plan_round
@@ -31,7 +32,7 @@ from scheduler.loops.steps import Step
 from scheduler.loops.tell import condition_events, leader_event, pending_of, round_events
 from scheduler.metrics import Metrics
 from scheduler.nodes.streams import NodeStreams
-from scheduler.reconcile import CreateTask, MoveTask, StopTask
+from scheduler.reconcile import CreateTask, MoveTask, Scope, StopTask
 from scheduler.store.base import Committed, Conflict, Store, Txn
 from scheduler.store.keys import LEADER
 from scheduler.store.mirror import Mirror
@@ -41,7 +42,8 @@ from scheduler.store.snapshot import Snapshot, VolumeKey
 __all__ = ["DEBOUNCE_S", "FULL_EVERY_S", "Rounds"]
 
 DEBOUNCE_S: Final = 0.02  # what comes together is planned together
-FULL_EVERY_S: Final = 60.0
+FULL_EVERY_S: Final = 60.0  # a round over everything, dirty or not
+FULL_SHARE: Final = 20  # or this many times as long as one takes, when the cluster is large
 CONFLICTS_MAX: Final = 5  # of one round; the next one starts from the same state
 CATCH_UP_S: Final = 2.0  # for the mirror to show what a conflict named
 FAILED_PAUSE_S: Final = 0.5  # after a round that the store did not carry out
@@ -116,6 +118,9 @@ class Rounds:
         self._clock = clock
         self._log = log
         self._fleet = Fleet()
+        self._dirty = Dirty()
+        self._full_at_s = 0.0
+        self._scope = Scope({})
         self._dispatch = Dispatch(streams, clock)
         self._seen = StoreRevision(-1)
         # A plan from before the election, or from before the last commit, would do things twice.
@@ -189,6 +194,9 @@ class Rounds:
                 await self._catch_up(outcome.revision)
             status = _status(planned, outcome, self._clock, start_s, conflicts, reason)
             _describe(line, planned, status, outcome)
+        if end is _End.DONE:
+            is_timed = planned.plan.wake_at_unix_s is not None
+            self._dirty.done(self._scope, planned.waiting, is_timed=is_timed)
         self._metrics.observe_round(status)
         self._on_news(status)
         return end
@@ -197,19 +205,31 @@ class Rounds:
         """Return the plan, made in the worker thread."""
         observed = self._streams.observations.observed()
         now_unix_s = self._clock.unix_s()
-        loop = asyncio.get_running_loop()
-        planned = await loop.run_in_executor(
-            self._executor,
-            lambda: plan_round(
+        is_full = self._clock.monotonic_s() >= self._full_at_s
+        wake_at_unix_s = self._wake_at_unix_s
+        is_time = wake_at_unix_s is not None and now_unix_s >= wake_at_unix_s
+
+        def plan() -> tuple[Scope, RoundPlan]:
+            scope = self._dirty.scope(snapshot, observed, is_full=is_full, is_time=is_time)
+            planned = plan_round(
                 snapshot,
                 observed,
                 self._fleet,
                 epoch=self._term.epoch,
                 now_unix_s=now_unix_s,
                 ids=self._ids,
-            ),
-        )
-        self._wake_at_unix_s = planned.plan.wake_at_unix_s
+                scope=scope,
+            )
+            return scope, planned
+
+        start_s = self._clock.monotonic_s()
+        loop = asyncio.get_running_loop()
+        self._scope, planned = await loop.run_in_executor(self._executor, plan)
+        named = [planned.plan.wake_at_unix_s, None if is_time else wake_at_unix_s]
+        self._wake_at_unix_s = min((each for each in named if each is not None), default=None)
+        if is_full:
+            now_s = self._clock.monotonic_s()
+            self._full_at_s = now_s + max(FULL_EVERY_S, FULL_SHARE * (now_s - start_s))
         return planned
 
     async def _commit(self, planned: RoundPlan, outcome: _Outcome) -> _End:
@@ -286,7 +306,7 @@ class Rounds:
         pending, fresh = pending_of(planned, self._pending)
         if _all_known(planned):
             drafts += fresh
-            self._pending = pending
+            self._pending = {**self._still_pending(), **pending}
         self._before = snapshot
         self._drafts = drafts[-EVENT_DRAFTS_MAX:]
         puts = appended(
@@ -300,6 +320,13 @@ class Rounds:
                 return end
         self._drafts = []
         return _End.DONE
+
+    def _still_pending(self) -> dict[SlotKey, str]:
+        """Return the pending slots that this round did not look at."""
+        looked = self._scope.services
+        if looked is None:
+            return {}
+        return {slot: why for slot, why in self._pending.items() if slot.service_key not in looked}
 
 
 def _all_known(planned: RoundPlan) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final, Generic, TypeVar
 
-__all__ = ["ShardView", "Shards"]
+__all__ = ["ShardView", "Shards", "changed_keys"]
 
 _SHARDS: Final = 1_024
 _V = TypeVar("_V")
@@ -26,6 +26,11 @@ class ShardView(Mapping[_K, _V]):
         """Keep the parts, which nobody writes any more."""
         self._parts = parts
 
+    @property
+    def parts(self) -> tuple[dict[_K, _V], ...]:
+        """The parts, to be looked at only."""
+        return self._parts
+
     def __getitem__(self, key: _K) -> _V:
         return self._parts[_part(key)][key]
 
@@ -35,6 +40,21 @@ class ShardView(Mapping[_K, _V]):
 
     def __len__(self) -> int:
         return sum(map(len, self._parts))
+
+
+def changed_keys(before: Mapping[_K, _V], after: Mapping[_K, _V]) -> list[_K]:
+    """Return the keys whose values are not the same object.
+
+    Of two views of one `Shards` only the parts that were written in between are looked at.
+    """
+    if isinstance(before, ShardView) and isinstance(after, ShardView):
+        return [
+            key
+            for old, new in zip(before.parts, after.parts, strict=True)
+            if old is not new
+            for key in changed_keys(old, new)
+        ]
+    return [key for key in {**before, **after} if before.get(key) is not after.get(key)]
 
 
 class Shards(Generic[_K, _V]):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from dray.model import (
     Assignment,
@@ -34,7 +35,9 @@ from scheduler.store.records import (
     VolumePin,
 )
 
-__all__ = ["JobVerdict", "Leader", "Snapshot", "VolumeKey"]
+__all__ = ["JobVerdict", "Leader", "Snapshot", "VolumeKey", "differing"]
+
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -106,3 +109,13 @@ class Snapshot:
     cron_verdicts: Mapping[ServiceKey, CronVerdict] = field(default_factory=dict)
     events: Mapping[int, tuple[Event, ...]] = field(default_factory=dict)
     mod_revisions: Mapping[str, StoreRevision] = field(default_factory=dict)
+
+
+def differing(before: Mapping[_Key, object], after: Mapping[_Key, object]) -> list[_Key]:
+    """Return the keys whose values are not the same object in two snapshots' mappings.
+
+    Snapshots share what did not change between them.
+    """
+    if before is after:
+        return []
+    return [key for key in {**before, **after} if before.get(key) is not after.get(key)]
