@@ -82,6 +82,7 @@ class Stream:
         self._up: asyncio.Queue[Any] = asyncio.Queue()
         self._down: asyncio.Queue[Any] = asyncio.Queue()
         self._up_at_s = self._down_at_s = 0.0
+        self._has_lost = False
         assert scheduler.nodes is not None
         self.handler = asyncio.create_task(self._serve(scheduler.nodes))
         self.watcher = asyncio.create_task(self._watch())
@@ -132,8 +133,12 @@ class Stream:
         self._down_at_s = self._deliver(self._down, self._down_at_s, None)
 
     def _deliver(self, queue: asyncio.Queue[Any], last_s: float, item: Any) -> float:
-        """Put an item into a queue some time later, in order; nothing passes a cut."""
-        if not self._is_whole():
+        """Put an item into a queue some time later, in order.
+
+        Nothing passes a cut, and what did not pass ends the stream: TCP loses nothing in between.
+        """
+        if self._has_lost or not self._is_whole():
+            self._has_lost = True
             return last_s
         loop = asyncio.get_running_loop()
         at_s = max(last_s + 1e-6, loop.time() + self._world.rng.uniform(0.0005, 0.01))
@@ -146,7 +151,7 @@ class Stream:
     async def _watch(self) -> None:
         """End the stream when one side has been silent for too long."""
         silent_s = 0.0
-        while silent_s < KEEPALIVE_S:
+        while silent_s < KEEPALIVE_S and not (self._has_lost and self._is_whole()):
             await asyncio.sleep(1.0)
             is_heard = self._is_whole() and not self._gate.is_paused
             is_heard &= self._node.daemon is Daemon.UP
@@ -374,9 +379,9 @@ class SimNode:
         for task in assignment.tasks:
             run = self.runs.get(task.task_id)
             if run is None and task.stop:
-                spec_run = Run(task, 1, AttemptState.STOPPED, is_job=False)
-                self.runs[task.task_id] = spec_run
-                self._tell(spec_run)
+                never = Run(task, 1, AttemptState.PENDING, is_job=False)
+                self.runs[task.task_id] = never
+                self._become(never, AttemptState.STOPPED)
             elif run is None:
                 self._start(task)
             elif task.stop and not run.task.stop:
