@@ -72,7 +72,6 @@ REPAIR_SHARE_MAX: Final = 0.1  # of the time that is spent looking while things 
 WRITE_PAUSE_S: Final = 0.05  # between two writes of the table, however often gossip changes
 HANDOVER_S: Final = 5.0  # how long the table of an earlier daemon serves before it is replaced
 PASSES_MAX: Final = 4  # of observing and repairing: a later one sees what an earlier one made
-THREADS: Final = 2  # one repairs, the other writes the table
 FAULTS_MAX: Final = 32  # sentences that are reported at once
 
 ResolvConf = Callable[[TaskAssignment, TaskTemplate, str], str]
@@ -124,7 +123,9 @@ class MachineNetwork:
         self._early: dict[TaskId, str] = {}  # adopted before the node knew its subnet
         self._handover_until_s = 0.0
         self._faults: dict[str, Fault] = {}
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="network")
+        # One thread each: what a cancelled caller has begun ends before the next begins.
+        self._machine_thread = ThreadPoolExecutor(1, thread_name_prefix="network-machine")
+        self._table_thread = ThreadPoolExecutor(1, thread_name_prefix="network-table")
         self._repairing = asyncio.Lock()
         self._writing = asyncio.Lock()
         self._is_closed = False
@@ -182,7 +183,7 @@ class MachineNetwork:
     async def _take_over(self, config: NetworkConfig) -> None:
         """Adopt a configuration; the table follows with the repair."""
         if self._attachments is None or self._attachments.pool.subnet != config.subnet:
-            attachments = await self._in_thread(self._read_attachments, config.subnet)
+            attachments = await self._of_table(self._read_attachments, config.subnet)
             for task_id, address in self._early.items():
                 attachments = adopted(attachments, task_id, address)
             self._attachments, self._early, self._was_whole = attachments, {}, False
@@ -192,18 +193,18 @@ class MachineNetwork:
             for task_id, task in self._attachments.tasks.items():
                 self._balancer.set_task(task_id, task)
                 self._claim_again(task)
-            if await self._in_thread(self._firewall.exists):
+            if await self._of_table(self._firewall.exists):
                 self._handover_until_s = self._clock.monotonic_s() + HANDOVER_S
         elif config != self._config:
             balancer = self._balancer
             async with self._writing:
-                await self._in_thread(balancer.configure, config)
+                await self._of_table(balancer.configure, config)
         self._config = config
 
     async def _repair(self, config: NetworkConfig) -> None:
         for _ in range(PASSES_MAX):
             observed = await self._observe()
-            found = await self._in_thread(plan, config, observed)
+            found = await self._of_machine(plan, config, observed)
             if found.blocked:
                 raise FailedPrecondition("; ".join(found.blocked))
             if not found.steps:
@@ -223,10 +224,10 @@ class MachineNetwork:
                 await self._engine.remove()
             elif step.kind is StepKind.DOCKER_NETWORK:
                 await self._engine.create(docker_network(config, int(step.command)))
-        await self._in_thread(kernel.carry_out, found.steps, observed)
+        await self._of_machine(kernel.carry_out, found.steps, observed)
         if any(step.kind is StepKind.TABLE for step in found.steps):
             async with self._writing:
-                await self._in_thread(self._required().rebuild)
+                await self._of_table(self._required().rebuild)
 
     async def _write_after_repair(self) -> None:
         """Write changes of the configuration; replace an earlier daemon's table in the end."""
@@ -235,8 +236,8 @@ class MachineNetwork:
         await self._write(lambda _: None)
 
     async def _observe(self) -> Observed:
-        observed = await self._in_thread(kernel.observe)
-        is_whole = self._balancer is None or await self._in_thread(self._balancer.is_whole)
+        observed = await self._of_machine(kernel.observe)
+        is_whole = self._balancer is None or await self._of_table(self._balancer.is_whole)
         try:
             network = await self._engine.find()
             loose = strays(observed.links, await self._ends(observed)) if network else ()
@@ -405,7 +406,7 @@ class MachineNetwork:
             make_folder(path.parent, 0o755)
             write_file(path, content, 0o644)  # whoever runs in the container reads it
 
-        await self._in_thread(write)
+        await self._of_table(write)
         return str(path)
 
     # ---- the table -------------------------------------------------------------------------------
@@ -427,7 +428,7 @@ class MachineNetwork:
                 continue
             if self._is_serving_old_table():
                 async with self._writing:
-                    await self._in_thread(balancer.set_view, view)
+                    await self._of_table(balancer.set_view, view)
             else:
                 await self._write(partial(Balancer.set_view, view=view))
                 await self._clock.sleep(WRITE_PAUSE_S)
@@ -436,7 +437,7 @@ class MachineNetwork:
         balancer = self._required()
         if self._is_serving_old_table():
             async with self._writing:
-                await self._in_thread(balancer.set_task, task_id, task)
+                await self._of_table(balancer.set_task, task_id, task)
         else:
             await self._write(lambda found: found.set_task(task_id, task))
 
@@ -454,7 +455,7 @@ class MachineNetwork:
 
         async with self._writing:
             try:
-                await self._in_thread(write)
+                await self._of_table(write)
             except DrayError as error:
                 self._set_faults("table", (str(error),))
                 raise
@@ -480,13 +481,26 @@ class MachineNetwork:
         assert self._attachments is not None
         data = pack(self._attachments)
         async with self._writing:
-            await self._in_thread(write_file, self._folder / "addresses.json", data)
+            await self._of_table(write_file, self._folder / "addresses.json", data)
 
-    async def _in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
+    async def _of_machine(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """Call something that looks at the machine or changes it, outside the event loop."""
+        return await self._in_thread(self._machine_thread, function, arguments)
+
+    async def _of_table(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """Call something of the balancer, the firewall or the folder, outside the event loop."""
+        return await self._in_thread(self._table_thread, function, arguments)
+
+    async def _in_thread(
+        self,
+        thread: ThreadPoolExecutor,
+        function: Callable[..., _T],
+        arguments: tuple[object, ...],
+    ) -> _T:
         if self._is_closed:
             raise Unavailable("the node's network is closed", retryable=False)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, lambda: function(*arguments))
+        return await loop.run_in_executor(thread, lambda: function(*arguments))
 
     def _set_faults(self, kind: str, messages: tuple[str, ...]) -> None:
         """Replace the faults of one kind; those that were there keep their time."""
@@ -504,7 +518,8 @@ class MachineNetwork:
         """Let go of the machine. Containers, tunnels and the table stay as they are."""
         self._is_closed = True
         self._claims.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for thread in (self._machine_thread, self._table_thread):
+            thread.shutdown(wait=False, cancel_futures=True)
         await self._engine.close()
 
 

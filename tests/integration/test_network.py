@@ -208,6 +208,19 @@ def test_the_network_repairs_itself(cluster: Cluster, faults: str) -> None:
     assert [node.ask("problems") for node in cluster.nodes] == [[], [], []]
 
 
+def test_a_daemon_that_starts_harms_nobody(cluster: Cluster) -> None:
+    """The table of the one before it serves on while it has not heard of anything yet."""
+    for node in cluster.nodes:
+        node.stop(kill=True)
+        node.start()
+        node.ask("ensure", node.config)
+    assert is_all_well(cluster)
+    cluster.tell()
+    assert is_all_well(cluster)
+    table = cluster.nodes[0].host.exec(["nft", "list", "map", "ip", "dray", "vips"]).stdout
+    assert vip(1) in table
+
+
 def test_ranges_that_the_machine_uses_are_refused(cluster: Cluster) -> None:
     """A network of the machine's own within the range stops the node's network with a message."""
     node = cluster.nodes[0]

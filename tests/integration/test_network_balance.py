@@ -41,6 +41,24 @@ for line in sys.stdin.buffer:
         print(type(error).__name__, flush=True)
         break
 """
+# Connects again and again until its input ends; prints how often, and every kind of failure.
+STEADY = """
+import json, select, socket, sys
+failures, count = {}, 0
+print("begun", flush=True)
+while not select.select([sys.stdin], [], [], 0.005)[0]:
+    count += 1
+    try:
+        with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=5) as one:
+            one.sendall(b"hello")
+            with one.makefile("rb") as lines:
+                lines.readline()
+                assert lines.read(5) == b"hello"
+    except (OSError, AssertionError) as error:
+        name = type(error).__name__
+        failures[name] = failures.get(name, 0) + 1
+print(json.dumps([count, failures]))
+"""
 # The same with datagrams from one socket, each tried once.
 DATAGRAMS = """
 import socket, sys
@@ -180,6 +198,28 @@ def test_a_draining_endpoint_keeps_its_connections(cluster: Cluster) -> None:
     finally:
         held.kill()
         held.communicate()
+
+
+def test_no_connection_fails_while_endpoints_are_replaced(cluster: Cluster) -> None:
+    """In the right order (start, tell; drain, tell; stop) replacing endpoints harms nobody."""
+    web_on_each_node(cluster)
+    steady = program(client(cluster), STEADY, vip(1), str(PORT))
+    try:
+        assert steady.stdout is not None
+        assert steady.stdout.readline() == b"begun\n"
+        for slot in range(4, 10):
+            cluster.start(cluster.nodes[slot % 3], "web", slot)
+            cluster.tell()
+            old = cluster.boxes[f"web.{slot - 3}"]
+            old.draining = True
+            cluster.tell()
+            cluster.remove(old)
+        count, failures = json.loads(steady.communicate(b"end\n")[0])
+        assert failures == {}
+        assert count > 50
+    finally:
+        steady.kill()
+        steady.communicate()
 
 
 def test_affinity_keeps_a_client_with_its_endpoint(cluster: Cluster) -> None:
