@@ -55,6 +55,7 @@ from scheduler.nodes.shards import Shards
 from scheduler.reconcile.observed import NodeObservation, Observed
 
 __all__ = [
+    "EARLIER_MAX",
     "JUDGE_EARLIEST_S",
     "JUDGE_LATEST_S",
     "LATELY_S",
@@ -64,6 +65,7 @@ __all__ = [
 
 JUDGE_EARLIEST_S: Final = 3.0  # a new leader judges nobody before, and only with half of the nodes
 JUDGE_LATEST_S: Final = 15.0
+EARLIER_MAX: Final = 9  # former attempts of one task that are remembered, beside its newest
 LATELY_S: Final = 60.0  # how long a node counts as lately ready
 _LOST: Final = frozenset({StreamKind.LOST, StreamKind.NONE})
 
@@ -127,6 +129,7 @@ class Observations:
         self._nodes: dict[NodeId, _Node] = {}
         self._attempts: Shards[TaskId, AttemptReport] = Shards()
         self._usage: Shards[TaskId, TaskUsage] = Shards()
+        self._earlier: dict[TaskId, tuple[AttemptReport, ...]] = {}
         self._findings: dict[NodeId, dict[NodeId, _Found]] = {}
         self._missed: dict[NodeId, set[NodeId]] = {}  # by target: who does not reach it
         self._may_judge = False
@@ -282,6 +285,13 @@ class Observations:
         """Return what tasks use, as of now; an absent task is unknown."""
         return self._usage.view()
 
+    def earlier(self) -> dict[TaskId, tuple[AttemptReport, ...]]:
+        """Return the attempts that were followed by another one, newest first, as of now.
+
+        Of a task that has restarted in this term; at most `EARLIER_MAX` each.
+        """
+        return dict(self._earlier)
+
     def evidence(self) -> tuple[WitnessEvidence, ...]:
         """Return what reporters do not reach, as of their reports; by target, then reporter."""
         return tuple(
@@ -340,12 +350,20 @@ class Observations:
                 continue
             node.tasks.add(report.task_id)
             if report != last:
+                if last is not None and last.attempt < report.attempt:
+                    self._note_earlier(last)
                 self._attempts.put(report.task_id, report)
                 has_changed = True
         return has_changed
 
+    def _note_earlier(self, last: AttemptReport) -> None:
+        """Keep an attempt that another one has followed: why it ended explains the restart."""
+        earlier = (last, *self._earlier.get(last.task_id, ()))
+        self._earlier[last.task_id] = earlier[:EARLIER_MAX]
+
     def _drop_attempt(self, task_id: TaskId) -> None:
         self._attempts.drop(task_id)
+        self._earlier.pop(task_id, None)
         self._usage.drop(task_id)
 
     def _take_usage(self, node: _Node, message: UsageReport) -> bool:

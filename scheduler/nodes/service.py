@@ -193,7 +193,11 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
             await self._write(context, admitted, None)
             return
         share = share_of(self._snapshot(), hello.info.node_id)
-        link = streams.open(hello, self._welcome(admitted, hello, streams), share)
+        try:
+            link = streams.open(hello, self._welcome(admitted, hello, streams), share)
+        except Unavailable:  # the term has ended meanwhile
+            await self._write(context, self._not_leader(), None)
+            return
         try:
             await self._carry(context, link, streams)
         finally:
