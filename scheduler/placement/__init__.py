@@ -1,16 +1,9 @@
 """Which node gets which task? Pure, vectorised placement over numpy columns, one row a node."""
 
 from scheduler.placement.ask import TaskGroup
-from scheduler.placement.cluster import (
-    ClusterView,
-    NodeClass,
-    PlacementNode,
-    PlacementRules,
-    RunningShare,
-    cluster_view,
-    folded,
-)
+from scheduler.placement.cluster import ClusterView, cluster_view, folded
 from scheduler.placement.moves import Move, MoveGoal, MovePlan, plan_moves
+from scheduler.placement.node import NodeClass, PlacementNode, PlacementRules, RunningShare
 from scheduler.placement.result import (
     Eviction,
     Nearest,

@@ -21,14 +21,9 @@ from dray.model import (
     SlotKey,
 )
 from dray.names import NodeId
-from scheduler.placement.cluster import (
-    ClusterView,
-    PortUse,
-    host_ports,
-    kind_of,
-    reservation_row,
-)
+from scheduler.placement.cluster import ClusterView, reservation_row
 from scheduler.placement.lineage import attribute_reader
+from scheduler.placement.node import PortUse, host_ports, kind_of
 from scheduler.placement.result import RefusalReason
 from scheduler.placement.score import Demand
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scheduler.placement.ask import Ask, TaskGroup
-from scheduler.placement.cluster import RESOURCES, TASKS
 from scheduler.placement.filters import Mask
 from scheduler.placement.near import nearness, port_room
+from scheduler.placement.node import RESOURCES, TASKS
 from scheduler.placement.result import RefusalCount, RefusalReason
 from scheduler.placement.room import Room, devices_fit
 

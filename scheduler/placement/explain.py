@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from dray.model import GPU_MILLIS_WHOLE, ConstraintOp, SlotKey
 from dray.units import format_bytes, format_cpus
 from scheduler.placement.ask import Ask, TaskGroup
-from scheduler.placement.cluster import RESOURCES, TASKS, PlacementNode
 from scheduler.placement.conditions import first_reasons, resource_reason
 from scheduler.placement.filters import Mask
+from scheduler.placement.node import RESOURCES, TASKS, PlacementNode
 from scheduler.placement.result import Nearest, RefusalReason, Shortage, Unplaced
 from scheduler.placement.room import Room
 

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from dray.model import GPU_MILLIS_WHOLE, PackingPolicy
 from scheduler.placement.ask import Ask, TaskGroup
-from scheduler.placement.cluster import TASKS, UNLIMITED, taken_from
+from scheduler.placement.cluster import UNLIMITED, taken_from
 from scheduler.placement.lineage import LABEL_PREFIX
 from scheduler.placement.near import Cap, Nearness, nearness, port_room
+from scheduler.placement.node import TASKS
 from scheduler.placement.room import COST_SHIFT, NOWHERE, PRICE_SHIFT, Board, Room, steps_lost
 from scheduler.placement.score import room_of
 

@@ -23,8 +23,8 @@ from dray.model import (
     Toleration,
 )
 from scheduler.placement.ask import Ask
-from scheduler.placement.cluster import PlacementNode
 from scheduler.placement.lineage import Attributes
+from scheduler.placement.node import PlacementNode
 from scheduler.placement.result import RefusalReason
 
 __all__ = ["FixedMasks", "Mask", "fixed_masks"]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from scheduler.placement.cluster import PlacementNode
+from scheduler.placement.node import PlacementNode
 
 __all__ = ["Attributes", "Lineage", "attribute_reader"]
 
-AttributeReader: TypeAlias = "Callable[[PlacementNode], str | None]"
+AttributeReader: TypeAlias = Callable[[PlacementNode], str | None]
 
 LABEL_PREFIX: Final = "node.labels."
 MASKS_MAX: Final = 256

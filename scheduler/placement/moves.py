@@ -30,14 +30,9 @@ from dray.model import (
 )
 from dray.names import NodeId
 from scheduler.placement.ask import TaskGroup
-from scheduler.placement.cluster import (
-    TASKS,
-    ClusterView,
-    PlacementNode,
-    RunningShare,
-    folded,
-)
+from scheduler.placement.cluster import ClusterView, folded
 from scheduler.placement.fill import fill
+from scheduler.placement.node import TASKS, PlacementNode, RunningShare
 from scheduler.placement.room import Room
 from scheduler.placement.solve import place
 

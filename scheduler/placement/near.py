@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from dray.model import Affinity, AffinityTarget, ServiceKey, ServiceSpec
 from scheduler.placement.ask import Ask, TaskGroup
-from scheduler.placement.cluster import PortUse
 from scheduler.placement.lineage import LABEL_PREFIX
+from scheduler.placement.node import PortUse
 from scheduler.placement.room import Room
 
 __all__ = ["Cap", "Nearness", "domains", "nearness", "port_room"]

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from dray.model import AffinityTarget, NetworkMode, ServiceKey
 from scheduler.placement.ask import TaskGroup
-from scheduler.placement.cluster import TASKS, UNLIMITED, ClusterView, reservation_row
+from scheduler.placement.cluster import UNLIMITED, ClusterView, reservation_row
+from scheduler.placement.node import TASKS
 
 __all__ = ["turns_of"]
 

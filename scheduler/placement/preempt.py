@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from dray.model import ServiceKey, ServiceSpec, SlotKey
 from scheduler.placement.ask import Ask, TaskGroup
-from scheduler.placement.cluster import PlacementNode, RunningShare, reservation_row, taken_from
+from scheduler.placement.cluster import reservation_row, taken_from
 from scheduler.placement.conditions import conditions
+from scheduler.placement.node import PlacementNode, RunningShare
 from scheduler.placement.result import Eviction, RefusalReason
 from scheduler.placement.room import Room, devices_fit
 

@@ -23,19 +23,9 @@ from dray.model import (
 )
 from dray.names import NodeId
 from scheduler.placement.ask import MODELS_MAX, Ask, TaskGroup, ask_of, gpu_demand
-from scheduler.placement.cluster import (
-    TASKS,
-    UNLIMITED,
-    ClusterView,
-    NodeCounts,
-    PortUse,
-    TaskKind,
-    kind_of,
-    kind_row,
-    repels,
-    taken_from,
-)
+from scheduler.placement.cluster import UNLIMITED, ClusterView, NodeCounts, taken_from
 from scheduler.placement.filters import FixedMasks, fixed_masks
+from scheduler.placement.node import TASKS, PortUse, TaskKind, kind_of, kind_row, repels
 from scheduler.placement.score import (
     LOSS_STEP,
     Columns,

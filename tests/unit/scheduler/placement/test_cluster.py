@@ -6,13 +6,8 @@ import numpy as np
 import pytest
 
 from dray.model import NodeCapacity, ResourceReservations
-from scheduler.placement.cluster import (
-    RESOURCES,
-    UNLIMITED,
-    cluster_view,
-    reservation_row,
-    taken_from,
-)
+from scheduler.placement.cluster import UNLIMITED, cluster_view, reservation_row, taken_from
+from scheduler.placement.node import RESOURCES
 from tests.builders import a_key, a_placement_node, a_share, node_id
 
 HUGE = 2**63 - 1
