@@ -95,6 +95,7 @@ class SchedulerLeadership:
                 evidence=observations.evidence(),
                 orphans=observations.orphans(),
                 pending_reasons=self._pending,
+                earlier=observations.earlier(),
                 last_round=self._last_round,
             )
         )

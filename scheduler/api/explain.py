@@ -30,6 +30,7 @@ __all__ = ["Explaining"]
 LOG_LINES_DEFAULT: Final = 10
 LOG_LINES_MAX: Final = 100
 LOG_S: Final = 3.0  # for the last lines of one task; without them the rest is still told
+ATTEMPTS_MAX: Final = 10
 RESTARTING_MAX: Final = 10  # tasks whose lines are read
 MOVES_DEFAULT: Final = 100
 MOVES_MAX: Final = 10_000
@@ -75,7 +76,8 @@ class Explaining:
         """Return what is known of a task that does not stay up."""
         assert task.task_id is not None
         lines = await self._last_lines(task, lines_max) if lines_max else ()
-        attempts = (task.observed,) if task.observed else ()
+        earlier = state.memory.earlier.get(task.task_id, ()) if state.memory else ()
+        attempts = (*((task.observed,) if task.observed else ()), *earlier)[:ATTEMPTS_MAX]
         return RestartExplanation(task.slot, task.task_id, task.node_name, attempts, lines)
 
     async def _last_lines(self, task: Task, lines_max: int) -> tuple[LogLine, ...]:

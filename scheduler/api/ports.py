@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from dray.addresses import HostPort
-from dray.model import Epoch, SlotKey, StoreRevision, TaskUsage, WitnessEvidence
+from dray.model import AttemptReport, Epoch, SlotKey, StoreRevision, TaskUsage, WitnessEvidence
 from dray.names import NodeId, SchedulerId, TaskId
 from dray.views import (
     CopyOptions,
@@ -101,6 +101,7 @@ class LeaderMemory:
         orphans: Containers that no assignment explains, by node.
         condition_reasons: One sentence on each node's condition.
         pending_reasons: Why slots have no task: one sentence each, of the last round.
+        earlier: Attempts of tasks that another one has followed, newest first.
         last_round: Its last round; None: none yet.
     """
 
@@ -110,6 +111,7 @@ class LeaderMemory:
     orphans: Mapping[NodeId, tuple[Orphan, ...]] = field(default_factory=dict)
     condition_reasons: Mapping[NodeId, str] = field(default_factory=dict)
     pending_reasons: Mapping[SlotKey, str] = field(default_factory=dict)
+    earlier: Mapping[TaskId, tuple[AttemptReport, ...]] = field(default_factory=dict)
     last_round: RoundStatus | None = None
 
 

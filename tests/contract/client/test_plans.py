@@ -117,12 +117,13 @@ async def test_what_restarts_is_explained_with_its_last_words() -> None:
             task_id(1), 3, AttemptState.FAILED, exit_code=7, restarts=2, reason="exit code 7"
         )
         made.report(report)
-        made.lead()
+        before = AttemptReport(task_id(1), 2, AttemptState.FAILED, exit_code=1)
+        made.lead(earlier={task_id(1): (before,)})
         line = LogLine(task_id(1), a_slot(1), 3, 5, line=b"no such file")
         made.first.relays.scripts[node_id(1)] = [LogLines((line,))]
         reply = await explained(client)
         (restarting,) = reply.restarting
-        assert (restarting.node, restarting.attempts) == ("n1", (report,))
+        assert (restarting.node, restarting.attempts) == ("n1", (report, before))
         assert restarting.log_lines == (line,)
         del made.first.relays.scripts[node_id(1)]
         (quiet,) = (await explained(client)).restarting
