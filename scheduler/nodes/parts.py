@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Final
 
 from dray.model import (
     Assignment,
@@ -17,15 +18,20 @@ from dray.model import (
     ProjectParts,
     ServiceAddress,
     ServiceKey,
+    ServiceModeKind,
     ServiceRecord,
     ServiceRevision,
+    VolumeSpec,
 )
 from dray.names import NodeId
 from scheduler.nodes.sessions import Share
+from scheduler.reconcile.volumes import is_local
 from scheduler.store.records import ProjectRecord
 from scheduler.store.snapshot import Snapshot, VolumeKey
 
 __all__ = ["record_of", "share_of"]
+
+_GLOBAL_KINDS: Final = frozenset({ServiceModeKind.GLOBAL, ServiceModeKind.GLOBAL_JOB})
 
 
 def share_of(snapshot: Snapshot, node_id: NodeId) -> Share | None:
@@ -72,17 +78,13 @@ def _parts(
     if project is None:
         return ProjectParts(name, service_addresses=addresses)
     networks = {each.network for record in records for each in record.spec.task.networks}
-    sources = {
-        mount.source
-        for record in records
-        for mount in record.spec.task.container.mounts
-        if mount.kind in (MountKind.VOLUME, MountKind.CLUSTER)
-    }
+    sources = _volume_sources(records)
     volumes = tuple(each for each in project.spec.volumes if each.key in sources)
+    own = _volume_sources(each for each in records if each.spec.mode.kind in _GLOBAL_KINDS)
     creatable = sorted(
         volume.name
         for volume in volumes
-        if not volume.external and _may_make(snapshot, VolumeKey(name, volume.name), node_id)
+        if not volume.external and (volume.key in own or _may_make(snapshot, name, volume, node_id))
     )
     return ProjectParts(
         name,
@@ -94,9 +96,25 @@ def _parts(
     )
 
 
-def _may_make(snapshot: Snapshot, volume: VolumeKey, node_id: NodeId) -> bool:
-    """Return whether a node may make a volume: it is pinned there and was not made yet."""
-    pin = snapshot.volume_pins.get(volume)
+def _volume_sources(records: Iterable[ServiceRecord]) -> set[str]:
+    """Return the keys of the volumes that tasks of these revisions mount."""
+    return {
+        mount.source
+        for record in records
+        for mount in record.spec.task.container.mounts
+        if mount.kind in (MountKind.VOLUME, MountKind.CLUSTER)
+    }
+
+
+def _may_make(snapshot: Snapshot, project: str, volume: VolumeSpec, node_id: NodeId) -> bool:
+    """Return whether a node may make a volume.
+
+    One with data on the node only where it is pinned, and once; one whose data is elsewhere (its
+    driver's matter) on any node.
+    """
+    if not is_local(volume):
+        return True
+    pin = snapshot.volume_pins.get(VolumeKey(project, volume.name))
     return pin is not None and pin.node_id == node_id and not pin.is_made
 
 

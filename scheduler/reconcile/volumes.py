@@ -19,7 +19,7 @@ from scheduler.reconcile.situation import Situation
 from scheduler.store.records import VolumePin
 from scheduler.store.snapshot import VolumeKey
 
-__all__ = ["Pinning", "pinning_of", "volume_keys"]
+__all__ = ["Pinning", "is_local", "pinning_of", "volume_keys"]
 
 _SHARED_TYPES: Final = frozenset({"nfs", "nfs4", "cifs"})  # `type` of the local driver's options
 
@@ -55,7 +55,7 @@ def volume_keys(situation: Situation, service: ServiceKey, spec: ServiceSpec) ->
             found.append(VolumeKey(service.project, mount.source))
         elif mount.kind is MountKind.VOLUME and mount.source:
             volume = volumes.get(mount.source)
-            if volume is None or _is_local(volume):
+            if volume is None or is_local(volume):
                 name = volume.name if volume else f"{service.project}_{mount.source}"
                 found.append(VolumeKey(service.project, name))
     return list(dict.fromkeys(found))
@@ -101,7 +101,7 @@ def pinning_of(
     return Pinning(node_id, open_keys, verdicts=(*made, *puts), notes=notes)
 
 
-def _is_local(volume: VolumeSpec) -> bool:
+def is_local(volume: VolumeSpec) -> bool:
     """Return whether a volume's data is on one node; an external one is its operator's matter."""
     is_shared = dict(volume.driver_opts).get("type", "") in _SHARED_TYPES
     return not volume.external and volume.driver in ("", "local") and not is_shared
