@@ -8,8 +8,8 @@ from dray.units import format_bytes, format_cpus
 from dray.views import NodeRefusal
 from scheduler.placement import ClusterView, RefusalReason, TaskGroup
 from scheduler.placement.ask import Ask
-from scheduler.placement.cluster import RESOURCES, TASKS
 from scheduler.placement.conditions import conditions, resource_reason
+from scheduler.placement.node import RESOURCES, TASKS
 from scheduler.placement.room import Room
 
 __all__ = ["NODES_MAX", "node_refusals"]
