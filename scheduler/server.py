@@ -10,6 +10,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import grpc
@@ -26,6 +27,7 @@ from dray.tasks import Supervisor
 from dray.tls import Tls, TlsFiles, add_health_and_reflection, client_channel, server
 from dray.views import RoundStatus
 from scheduler.api.environment import Environment
+from scheduler.api.sealing import NO_SEALER, Sealer, read_key
 from scheduler.api.service import SERVICE_NAME, ClusterService
 from scheduler.election.election import Candidate, Election, LeaderTerm
 from scheduler.election.hearsay import Hearsay
@@ -63,6 +65,7 @@ class _Parts:
     leadership: SchedulerLeadership
     nodes: NodeService
     executor: ThreadPoolExecutor
+    sealer: Sealer
 
 
 class Server:
@@ -116,6 +119,7 @@ class Server:
     @contextlib.asynccontextmanager
     async def _parts(self, memory: EpochMemory, tls: Tls | None) -> AsyncIterator[_Parts]:
         """Make what lives as long as the scheduler."""
+        sealer = await _read_sealer(self._settings.secrets_key)
         ttl_s = math.ceil(self._settings.lease_ttl_s)
         call_s = ttl_s * ELECTION_CALL_S
         quick = EtcdLimits(call_s, attempt_s=call_s / 2, write_s=call_s, connect_s=call_s / 2)
@@ -139,14 +143,14 @@ class Server:
             snapshot=lambda: mirror.snapshot,
             wait_revision=mirror.wait_revision,
             leadership=leadership,
-            read_content=_content_reader(store),
+            read_content=_content_reader(store, sealer),
             hear_of_leader=Hearsay(election, mirror).hear,
             random_bits=secrets.randbits,
             clock=self._clock,
             log=self._log,
         )
         try:
-            yield _Parts(store, mirror, election, leadership, nodes, executor)
+            yield _Parts(store, mirror, election, leadership, nodes, executor, sealer)
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
             await election_store.close()
@@ -184,6 +188,7 @@ class Server:
             self._log,
             self._ids,
             secrets.token_bytes,
+            parts.sealer,
         )
         api = ClusterService(environment, channel_to)
         api.add_to(bound.server)
@@ -283,8 +288,14 @@ class Server:
             await self._clock.sleep(NEWS_EVERY_S)
 
 
+async def _read_sealer(path: Path | None) -> Sealer:
+    if path is None:
+        return NO_SEALER
+    return Sealer(await asyncio.to_thread(read_key, path), secrets.token_bytes)
+
+
 def _content_reader(
-    store: Store,
+    store: Store, sealer: Sealer
 ) -> Callable[[str, ContentRef], Awaitable[ContentRecord]]:
     """Return what reads configs, secrets and credentials for nodes."""
 
@@ -292,7 +303,7 @@ def _content_reader(
         item = (await store.get(content_key(project, ref.kind, ref.key, ref.digest))).item
         if item is None:
             raise NotFound(f"the content of {ref.key} in {project} is no longer kept")
-        return decode_as(item, ContentRecord)
+        return sealer.open(decode_as(item, ContentRecord))
 
     return read
 

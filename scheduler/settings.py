@@ -59,6 +59,12 @@ class SchedulerSettings(DaemonSettings):
     etcd_ca: FilePath | None = Field(
         None, description="Authority of etcd's certificates (PEM); needed with https URLs."
     )
+    secrets_key: FilePath | None = Field(
+        None,
+        description="File of 32 random bytes that secrets are sealed with in etcd; the same for "
+        "all schedulers, kept apart from backups of etcd. Without it they are stored as they are. "
+        "Danger: without the file that sealed them they are lost.",
+    )
     metrics_listen: AddressAndPort = Field(
         HostPort("127.0.0.1", 7402),
         description="Where Prometheus reads metrics, without TLS. They hold names of projects and "

@@ -65,6 +65,7 @@ def contents_of(
     *,
     now_unix_s: float,
     random_bytes: Callable[[int], bytes],
+    seal: Callable[[ContentRecord], ContentRecord] = lambda record: record,
 ) -> ContentsChange:
     """Return what a project refers to.
 
@@ -74,6 +75,7 @@ def contents_of(
         known: What is stored.
         now_unix_s: Time of what is new.
         random_bytes: Draws salts.
+        seal: Turns a record into the form that is stored.
 
     Raises:
         InvalidRequest: A registry's name or its credentials are malformed.
@@ -86,7 +88,8 @@ def contents_of(
         ref = record.ref
         refs.append(ref)
         if known.get((ref.kind, ref.key)) != record:
-            puts.append(Put(content_key(spec.name, ref.kind, ref.key, ref.digest), encode(record)))
+            key = content_key(spec.name, ref.kind, ref.key, ref.digest)
+            puts.append(Put(key, encode(seal(record))))
 
     for kind, entries in ((ContentKind.CONFIG, spec.configs), (ContentKind.SECRET, spec.secrets)):
         for entry in entries:

@@ -14,6 +14,7 @@ from dray.names import ID_BYTES, IdFactory, SchedulerId, id_text
 from dray.views import ResponseHeader
 from scheduler.api.index import TaskIndex
 from scheduler.api.ports import LeaderInfo, Leadership, RelayBroker, SnapshotSource
+from scheduler.api.sealing import NO_SEALER, Sealer
 from scheduler.api.views import State
 from scheduler.store.base import Store
 from scheduler.store.snapshot import Snapshot
@@ -41,6 +42,7 @@ class Environment:
         log: Gets one line a call.
         ids: Makes ids of tasks that a plan would create.
         random_bytes: Draws salts and keys.
+        sealer: Seals secrets in the store.
     """
 
     scheduler_id: SchedulerId
@@ -53,6 +55,7 @@ class Environment:
     log: Logger
     ids: IdFactory
     random_bytes: Callable[[int], bytes]
+    sealer: Sealer = NO_SEALER
 
     @property
     def leads(self) -> bool:

@@ -363,6 +363,7 @@ class Writing:
             known,
             now_unix_s=self._environment.clock.unix_s(),
             random_bytes=self._environment.random_bytes,
+            seal=self._environment.sealer.seal,
         )
 
     async def _known_contents(self, spec: ProjectSpec) -> Known:
@@ -385,7 +386,8 @@ class Writing:
         for place, key in keys.items():
             reading = await self._environment.store.get(key)
             if reading.item is not None:
-                known[place] = decode_as(reading.item, ContentRecord)
+                stored = decode_as(reading.item, ContentRecord)
+                known[place] = self._environment.sealer.open(stored)
         return known
 
     async def _store_contents(self, contents: ContentsChange) -> dict[str, StoreRevision]:

@@ -45,6 +45,7 @@ from scheduler.api.ports import (
     RelayOutput,
     RelayPurpose,
 )
+from scheduler.api.sealing import KEY_BYTES, Sealer
 from scheduler.api.service import ClusterService
 from scheduler.reconcile import NodeObservation, Observed
 from scheduler.store import keys
@@ -160,6 +161,7 @@ class ApiScheduler:
             store, clock=SystemClock(), rng=random.Random(number), log=get_logger("mirror")
         )
         self.address = HostPort("127.0.0.1", 0)
+        self.sealer = Sealer(b"s" * KEY_BYTES, secrets.token_bytes)
 
     @property
     def info(self) -> LeaderInfo:
@@ -180,6 +182,7 @@ class ApiScheduler:
             get_logger("api"),
             RandomIds(secrets.randbits),
             secrets.token_bytes,
+            self.sealer,
         )
         bound = server(self.address, None)
         self.address = bound.address

@@ -203,6 +203,8 @@ async def test_contents_replace_the_tasks_that_use_them(new_store: NewStore) -> 
             kinds = {each.service: each.kind for each in reply.services}
             assert kinds == {"db": ChangeKind.UNCHANGED, "web": ChangeKind.REPLACED}
             assert "hunter2" not in repr(reply)
+        stored = (await made.writer.list(keys.ROOT)).items
+        assert not [item.key for item in stored if b"hunter2" in item.value], "not sealed"
         asked = (await client.get_project("shop")).spec
         assert asked is not None
         assert (asked.secrets[0].content, asked.configs[0].content) == (b"", b"")
