@@ -110,6 +110,7 @@ class Rig:
         self.revision = 0
         self.discovery = NoDiscovery()
         self.agent: Agent
+        self.running: asyncio.Task[None]
 
     def _agent(self, runtime: Runtime) -> Agent:
         disk = Disk(self.folder)
@@ -134,7 +135,7 @@ class Rig:
         await self.agent.load()
         if self.agent.cluster_id is None:
             self.agent.join(CLUSTER)
-        running = asyncio.create_task(self.agent.run())
+        running = self.running = asyncio.create_task(self.agent.run())
         try:
             yield self.agent
         finally:

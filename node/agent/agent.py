@@ -43,6 +43,7 @@ from node.runtime.base import (
 __all__ = ["Agent", "AgentParts", "AgentSettings"]
 
 SWEEP_EVERY_S: Final = 60.0  # s between two looks at all containers, in case an event was lost
+ENGINE_AGAIN_S: Final = 0.5
 _PUBLISH_PAUSE_S: Final = 0.01  # s: what happens meanwhile is one publication
 _SPECS_AHEAD_MAX: Final = 2_000  # revisions that a stream carries ahead of an assignment
 
@@ -344,9 +345,15 @@ class Agent:
     # ---- what the engine tells -------------------------------------------------------------------
 
     async def _follow_events(self) -> None:
-        async with self._parts.runtime.events() as events:
-            async for event in events:
-                await self._look(event)
+        while True:
+            try:
+                async with self._parts.runtime.events() as events:
+                    await self._look_at_all()
+                    async for event in events:
+                        await self._look(event)
+                return  # the runtime was closed
+            except (Unavailable, DeadlineExceeded):
+                await self._clock.sleep(ENGINE_AGAIN_S)
 
     async def _look(self, event: RuntimeEvent) -> None:
         try:

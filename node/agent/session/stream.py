@@ -434,3 +434,5 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
     """Cancel a task and wait for its end; how it ended does not matter any more."""
     task.cancel()
     await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()  # looked at, or it would be logged as lost
