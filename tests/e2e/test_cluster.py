@@ -54,7 +54,7 @@ def _addresses(cluster: Cluster, node: str) -> set[str]:
 
 
 def _container_ids(host: Host) -> set[str]:
-    return {container.id for container in host.docker.containers.list()}
+    return {str(container.id) for container in host.docker.containers.list()}
 
 
 def _published(host: Host, lab: Lab) -> str:
