@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVar
 
@@ -24,6 +24,7 @@ from scheduler.placement.node import (
     PlacementNode,
     PlacementRules,
     PortUse,
+    RunningShare,
     TaskKind,
     host_ports,
     kind_of,
@@ -136,7 +137,7 @@ def cluster_view(
     columns = _Columns(ordered, rules, resources, models, n_devices)
     tally = _Tally({}, {}, {}, {}, {}, 0)
     for node in ordered:
-        tally.count(node, 1)
+        tally.count(node.node_id, node.running, 1)
     return ClusterView(
         ordered,
         rules,
@@ -172,9 +173,9 @@ def folded(
         removed: Nodes that are gone.
     """
     now = {node.node_id: node for node in changed}
-    gone = set(removed)
-    if gone or not now.keys() <= view.rows.keys() or not _have_columns(view, now.values()):
-        kept = {node.node_id: node for node in view.nodes if node.node_id not in gone}
+    left = set(removed)
+    if left or not now.keys() <= view.rows.keys() or not _have_columns(view, now.values()):
+        kept = {node.node_id: node for node in view.nodes if node.node_id not in left}
         return cluster_view(list({**kept, **now}.values()), view.rules)
     rows = np.array(sorted(view.rows[node_id] for node_id in now), dtype=np.intp)
     nodes = list(view.nodes)
@@ -189,25 +190,38 @@ def folded(
     )
     same_attributes = True
     turnover = 0
-    for row, node in zip(rows, fresh, strict=True):
-        same_attributes &= _attributes(nodes[row]) == _attributes(node)
-        turnover += tally.replace(nodes[row], node)
-        nodes[row] = node
-    columns = _Columns(fresh, view.rules, view.resources, view.models, view.gpu_free.shape[1])
+    free = view.free.copy(order="K")
+    anew: list[int] = []  # rows whose hardware may have changed
+    for row, node in zip(rows.tolist(), fresh, strict=True):
+        old, nodes[row] = nodes[row], node
+        same_attributes &= _attributes(old) == _attributes(node)
+        gone, come = _difference(old.running, node.running)
+        turnover += tally.replace(node.node_id, gone, come)
+        is_same = old.capacity == node.capacity and old.labels == node.labels
+        amounts = _shifted(free[row].tolist(), gone, come, view.resources)
+        if is_same and amounts is not None and not node.capacity.gpus:
+            free[row] = amounts
+        else:
+            anew.append(row)
     ordered = tuple(nodes)
     drift = view.drift + turnover
     lineage, position = view.lineage.grown(view.position, rows, drift, view.tasks)
+    if not same_attributes:
+        lineage, position = Lineage(), 0
+    accepts_new = view.accepts_new.copy()
+    accepts_new[rows] = [node.accepts_new for node in fresh]
+    capacity, free, gpu_free, gpu_model = _with_rows(view, free, [ordered[row] for row in anew])
     return ClusterView(
         ordered,
         view.rules,
         view.rows,
         view.resources,
-        _replaced(view.capacity, rows, columns.capacity),
-        _replaced(view.free, rows, columns.free),
-        _replaced(view.gpu_free, rows, columns.gpu_free),
-        _replaced(view.gpu_model, rows, columns.gpu_model),
+        capacity,
+        free,
+        gpu_free,
+        gpu_model,
         view.models,
-        _replaced(view.accepts_new, rows, np.array([node.accepts_new for node in fresh])),
+        accepts_new,
         tally.replicas,
         tally.services,
         tally.repellers,
@@ -215,13 +229,87 @@ def folded(
         tally.kinds,
         tally.tasks,
         view.attributes if same_attributes else Attributes(ordered),
-        lineage if same_attributes else Lineage(),
-        position if same_attributes else 0,
-        drift if position and same_attributes else 0,
+        lineage,
+        position,
+        drift if position else 0,
     )
 
 
+def _difference(
+    old: Sequence[RunningShare], new: Sequence[RunningShare]
+) -> tuple[list[RunningShare], list[RunningShare]]:
+    """Return the shares that are gone, and those that came."""
+    gone, come = _unmatched(old, new, id)  # most are the very same objects
+    return _unmatched(gone, come, _mark) if gone and come else (gone, come)
+
+
+def _unmatched(
+    old: Sequence[RunningShare],
+    new: Sequence[RunningShare],
+    key: Callable[[RunningShare], Hashable],
+) -> tuple[list[RunningShare], list[RunningShare]]:
+    """Return what is only in the one, and only in the other, by a key."""
+    left: dict[Hashable, list[RunningShare]] = {}
+    for share in old:
+        left.setdefault(key(share), []).append(share)
+    come = []
+    for share in new:
+        same = left.get(key(share))
+        if same:
+            same.pop()
+        else:
+            come.append(share)
+    return [share for each in left.values() for share in each], come
+
+
+def _mark(share: RunningShare) -> Hashable:
+    """Return what tells shares apart in sums; specifications are shared, so they are not read."""
+    return (share.service, share.count, id(share.reservations), id(share.spec), share.gpu_ids)
+
+
+def _shifted(
+    free: list[int],
+    gone: Sequence[RunningShare],
+    come: Sequence[RunningShare],
+    resources: tuple[str, ...],
+) -> list[int] | None:
+    """Return the free amounts with other tasks; None when they were or are cut off."""
+    for sign, shares in ((1, gone), (-1, come)):
+        for share in shares:
+            amounts = kind_row(kind_of(share.reservations), resources)
+            free = [
+                have if have == UNLIMITED else have + sign * share.count * amount
+                for have, amount in zip(free, amounts, strict=True)
+            ]
+            if min(free) <= _FREE_MIN:
+                return None
+    return free if min(free) > _FREE_MIN else None
+
+
 # ---- columns -------------------------------------------------------------------------------------
+
+
+def _with_rows(
+    view: ClusterView, free: NDArray[np.int64], nodes: list[PlacementNode]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return capacity, free, gpu_free and gpu_model with the rows of some nodes made anew.
+
+    Args:
+        view: The view until now.
+        free: int64[n_nodes, n_resources], changed in place.
+        nodes: The nodes.
+    """
+    if not nodes:
+        return view.capacity, free, view.gpu_free, view.gpu_model
+    columns = _Columns(nodes, view.rules, view.resources, view.models, view.gpu_free.shape[1])
+    rows = np.array([view.rows[node.node_id] for node in nodes], dtype=np.intp)
+    free[rows] = columns.free
+    return (
+        _replaced(view.capacity, rows, columns.capacity),
+        free,
+        _replaced(view.gpu_free, rows, columns.gpu_free),
+        _replaced(view.gpu_model, rows, columns.gpu_model),
+    )
 
 
 def _replaced(
@@ -381,32 +469,28 @@ class _Tally:
     owned: set[object] = field(default_factory=set)
     known: dict[int, tuple[TaskKind, ResourceReservations]] = field(default_factory=dict)
 
-    def replace(self, old: PlacementNode, new: PlacementNode) -> int:
+    def replace(
+        self, node_id: NodeId, gone: Sequence[RunningShare], come: Sequence[RunningShare]
+    ) -> int:
         """Count a node anew; return how many tasks more or fewer there are of some kind."""
-        kept = {id(share) for share in old.running} & {id(share) for share in new.running}
         change: dict[TaskKind, int] = {}
-        for node, sign in ((old, -1), (new, 1)):
-            self.count(node, sign, kept)
-            for share in node.running:
-                if id(share) not in kept:
-                    kind = self._kind(share.reservations)
-                    change[kind] = change.get(kind, 0) + share.count * sign
+        for sign, shares in ((-1, gone), (1, come)):
+            self.count(node_id, shares, sign)
+            for share in shares:
+                kind = self._kind(share.reservations)
+                change[kind] = change.get(kind, 0) + share.count * sign
         return sum(map(abs, change.values()))
 
-    def count(
-        self, node: PlacementNode, sign: int, kept: set[int] | frozenset[int] = frozenset()
-    ) -> None:
-        """Count the tasks of a node in or out, but for shares that are kept, by identity."""
-        for share in node.running:
-            if id(share) in kept:
-                continue
+    def count(self, node_id: NodeId, shares: Sequence[RunningShare], sign: int) -> None:
+        """Count tasks of a node in or out."""
+        for share in shares:
             count = share.count * sign
             self.tasks += count
             kind = self._kind(share.reservations)
             self.kinds[kind] = self.kinds.get(kind, 0) + count
             if not self.kinds[kind]:
                 del self.kinds[kind]
-            self._add(self.replicas, share.service, node.node_id, count)
+            self._add(self.replicas, share.service, node_id, count)
             if share.spec is None:
                 continue
             self.services.pop(share.service, None)
@@ -417,7 +501,7 @@ class _Tally:
                     self.repellers[share.service] = share.spec
             if share.spec.ports:
                 for use in host_ports(share.spec):
-                    self._add(self.ports, use, node.node_id, count)
+                    self._add(self.ports, use, node_id, count)
 
     def _kind(self, reservations: ResourceReservations) -> TaskKind:
         found = self.known.get(id(reservations))

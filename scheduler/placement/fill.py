@@ -148,17 +148,15 @@ def _one(room: Room, group: TaskGroup, ask: Ask) -> int | None:
         if row is None or ranks[row] == NOWHERE or ask.spec.placement.replicas_per_node_max:
             return None
         return row
-    own = room.replicas[group.service]
-    if own:
-        most = apart_most(group.replicas_wanted) if group.replicas_wanted > 1 else UNLIMITED
-        most = min(most, ask.spec.placement.replicas_per_node_max or UNLIMITED)
-        full = [row for row, count in own.items() if count >= most]
-        zones = zone_codes(room) if group.replicas_wanted > 1 else None
-        if zones is not None:
+    most = apart_most(group.replicas_wanted) if group.replicas_wanted > 1 else UNLIMITED
+    most = min(most, ask.spec.placement.replicas_per_node_max or UNLIMITED)
+    if most < UNLIMITED and room.replicas.most_at(group.service):
+        if group.replicas_wanted > 1 and zone_codes(room) is not None:
             return None
-        if full:
+        if room.replicas.most_at(group.service) >= most:
+            own = room.replicas[group.service]
             ranks = ranks.copy()
-            ranks[full] = NOWHERE
+            ranks[[row for row, count in own.items() if count >= most]] = NOWHERE
     if not len(ranks):
         return None
     row = int(ranks.argmin())

@@ -69,6 +69,7 @@ class Counts(Generic[_Key]):
         self._base = base
         self._rows = rows
         self._mine: dict[_Key, dict[int, int]] = {}
+        self._waiting: dict[_Key, list[tuple[int, int]]] = {}  # not counted in until it is asked
 
     def __getitem__(self, key: _Key) -> dict[int, int]:
         """Return the counts by row; what has none is absent."""
@@ -76,15 +77,27 @@ class Counts(Generic[_Key]):
         if found is None:
             told = self._base.get(key, {})
             found = self._mine[key] = {self._rows[node_id]: n for node_id, n in told.items()}
+            for row, count in self._waiting.pop(key, ()):
+                self.add(key, row, count)
         return found
+
+    def most_at(self, key: _Key) -> int:
+        """Return a number that the counts of this do not exceed on any row."""
+        if key in self._mine:
+            return max(self._mine[key].values(), default=0)
+        come = sum(max(count, 0) for _, count in self._waiting.get(key, ()))
+        return max(self._base.get(key, {}).values(), default=0) + come
 
     def known(self) -> Iterable[_Key]:
         """Return everything that is or was counted, in no order."""
-        return self._base.keys() | self._mine.keys()
+        return self._base.keys() | self._mine.keys() | self._waiting.keys()
 
     def add(self, key: _Key, row: int, count: int) -> None:
         """Count on."""
-        mine = self[key]
+        mine = self._mine.get(key)
+        if mine is None:
+            self._waiting.setdefault(key, []).append((row, count))
+            return
         mine[row] = mine.get(row, 0) + count
         if not mine[row]:
             del mine[row]
