@@ -34,6 +34,7 @@ class SchedulerLeadership:
         self._memory: LeaderMemory | None = None
         self._last_round: RoundStatus | None = None
         self._pending: Mapping[SlotKey, str] = {}
+        self._notes: Mapping[str, str] = {}
         self._changed = asyncio.Event()
 
     def leader(self) -> LeaderInfo | None:
@@ -65,6 +66,7 @@ class SchedulerLeadership:
         self._streams = streams
         self._last_round = None
         self._pending = {}
+        self._notes = {}
         self.refresh()
 
     def end(self) -> None:
@@ -76,17 +78,20 @@ class SchedulerLeadership:
         self,
         last_round: RoundStatus | None = None,
         pending: Mapping[SlotKey, str] | None = None,
+        notes: Mapping[str, str] | None = None,
     ) -> None:
         """Take in what was reported, and the last round if there was one.
 
         Args:
             last_round: The round; None: the one that is known.
             pending: Why slots had no node in it; None: what is known.
+            notes: What it left alone or let wait, by subject; None: what is known.
         """
         if self._streams is None:
             return
         self._last_round = last_round or self._last_round
         self._pending = self._pending if pending is None else pending
+        self._notes = self._notes if notes is None else notes
         observations = self._streams.observations
         self._become(
             LeaderMemory(
@@ -95,6 +100,7 @@ class SchedulerLeadership:
                 evidence=observations.evidence(),
                 orphans=observations.orphans(),
                 pending_reasons=self._pending,
+                notes=self._notes,
                 earlier=observations.earlier(),
                 last_round=self._last_round,
             )

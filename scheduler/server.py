@@ -240,7 +240,10 @@ class Server:
         current: Rounds | None = None
 
         def on_news(status: RoundStatus | None) -> None:
-            parts.leadership.refresh(status, current.pending if current else None)
+            if current is None:
+                parts.leadership.refresh(status)
+            else:
+                parts.leadership.refresh(status, current.pending, current.notes)
 
         def rounds() -> Rounds:
             nonlocal current

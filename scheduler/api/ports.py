@@ -101,6 +101,7 @@ class LeaderMemory:
         orphans: Containers that no assignment explains, by node.
         condition_reasons: One sentence on each node's condition.
         pending_reasons: Why slots have no task: one sentence each, of the last round.
+        notes: What the last round left alone or let wait, by subject: "shop/web".
         earlier: Attempts of tasks that another one has followed, newest first.
         last_round: Its last round; None: none yet.
     """
@@ -111,6 +112,7 @@ class LeaderMemory:
     orphans: Mapping[NodeId, tuple[Orphan, ...]] = field(default_factory=dict)
     condition_reasons: Mapping[NodeId, str] = field(default_factory=dict)
     pending_reasons: Mapping[SlotKey, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
     earlier: Mapping[TaskId, tuple[AttemptReport, ...]] = field(default_factory=dict)
     last_round: RoundStatus | None = None
 

@@ -176,7 +176,13 @@ class State:
     def _pending_reason(self, slot: SlotKey) -> str:
         if self.memory is None:
             return "there is no leader to place it"
-        return self.memory.pending_reasons.get(slot, "waits for the leader's next round")
+        service = f"{slot.project}/{slot.service}"
+        return (
+            self.memory.pending_reasons.get(slot)
+            or self.memory.notes.get(f"{service}.{slot.slot}")
+            or self.memory.notes.get(service)
+            or "waits for the leader's next round"
+        )
 
     def _report(self, held: HeldTask) -> AttemptReport | None:
         return self.memory.observed.attempts.get(held.task.task_id) if self.memory else None

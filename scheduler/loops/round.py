@@ -127,6 +127,7 @@ class Rounds:
         self._committed = StoreRevision(term.epoch.create_revision)
         self._before: Snapshot | None = None
         self._pending: dict[SlotKey, str] = {}
+        self._notes: dict[str, str] = {}
         self._wake_at_unix_s: float | None = None
         epoch = term.epoch
         shown = f"{epoch.generation}/{epoch.create_revision}"
@@ -136,6 +137,11 @@ class Rounds:
     def pending(self) -> Mapping[SlotKey, str]:
         """Why slots had no node in the last round: one sentence each. Replaced, never changed."""
         return self._pending
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """What the last plan left alone or let wait, by subject: "shop/web". Replaced as well."""
+        return self._notes
 
     async def run(self) -> None:
         """Make rounds until cancelled."""

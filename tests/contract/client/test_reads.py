@@ -83,6 +83,9 @@ async def test_tasks_are_shown_as_they_are_by_any_scheduler() -> None:
             running(a_task(1)),
         )
         assert third.reason == "no node has 2 GiB of memory"
+        made.lead(notes={"shop/web": "waits for db"})
+        assert (await client.list_tasks("shop")).tasks[2].reason == "waits for db"
+        made.lead(pending_reasons={a_slot(3): "no node has 2 GiB of memory"})
         service = (await client.get_service("shop", "web")).service
         assert service is not None
         assert (service.desired, service.is_converged) == (3, False)
