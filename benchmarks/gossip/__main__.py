@@ -1,12 +1,12 @@
 """How fast and how right is gossip? Prints JSON.
 
-    python -m benchmarks.gossip lab [--sizes 3 8 32 64] [--repeats 6] [--only SCENARIO…] [--serf PATH]
+    python -m benchmarks.gossip lab [--sizes N…] [--repeats 6] [--only NAME…] [--serf PATH]
     python -m benchmarks.gossip worlds [--seeds 10000]
     python -m benchmarks.gossip large [--nodes 1000]
     python -m benchmarks.gossip thread
 
 `lab` (as root) runs the product's daemon and Serf one after the other in the same namespaces, size
-by size, and repeats nothing by itself: run it on a quiet machine. Without Serf it measures ours alone.
+by size: run it on a quiet machine. Without Serf it measures ours alone.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import os
 import platform
 import random
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10_000)
     parser.add_argument("--nodes", type=int, default=1_000)
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was made is taken away
     figures: object
     if given.what == "lab":
         figures = lab(list(given.sizes), given.repeats, given.only, given.serf)

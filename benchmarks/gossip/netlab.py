@@ -15,6 +15,7 @@ from dataclasses import dataclass
 __all__ = ["NetLab", "Traffic", "netlab"]
 
 PREFIX = "drg"
+ROUTER = "169.254.1.1"  # at every link of it
 HALF_1, HALF_2 = "10.77.1.0/24", "10.77.2.0/24"
 
 
@@ -64,19 +65,16 @@ class NetLab:
         run(["ip", "-batch", "-"], "".join(links))
         hub = ["link set lo up\n"]
         for index in range(self.size):
-            hub.append(f"link set v{index} up\n")
+            hub.append(f"link set v{index} up\naddr add {ROUTER}/32 dev v{index}\n")
             hub.append(f"route add {self.address(index)}/32 dev v{index}\n")
             inside = (
                 f"link set lo up\nlink set eth0 up\naddr add {self.address(index)}/32 dev eth0\n"
-                "route add 169.254.1.1/32 dev eth0\nroute add default via 169.254.1.1\n"
+                f"route add {ROUTER}/32 dev eth0\nroute add default via {ROUTER}\n"
             )
             run(["ip", "-n", self.namespace(index), "-batch", "-"], inside)
         run(["ip", "-n", self.hub, "-batch", "-"], "".join(hub))
-        for what in ("ipv4.ip_forward=1", "ipv4.conf.all.proxy_arp=1"):
-            run(["ip", "netns", "exec", self.hub, "sysctl", "-qw", f"net.{what}"])
-        for index in range(self.size):
-            key = f"net.ipv4.conf.v{index}.proxy_arp=1"
-            run(["ip", "netns", "exec", self.hub, "sysctl", "-qw", key])
+        enable = ["sysctl", "-qw", "net.ipv4.ip_forward=1"]
+        run(["ip", "netns", "exec", self.hub, *enable])
 
     def down(self) -> None:
         """Take everything away that is there."""

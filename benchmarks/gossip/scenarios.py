@@ -6,6 +6,7 @@ import random
 import signal
 import statistics
 from collections.abc import Callable
+from functools import partial
 
 from benchmarks.gossip.daemons import Cluster
 
@@ -77,10 +78,7 @@ def _deaths(
             return any(h.observer in others for h in said)
 
         found_s = cluster.until(is_known, LIMIT_S)
-        more_s = cluster.until(
-            lambda o=others, v=victims: cluster.all_hold(o, v, GONE),
-            LIMIT_S,  # type: ignore[misc]
-        )
+        more_s = cluster.until(partial(cluster.all_hold, others, victims, GONE), LIMIT_S)
         first.append(found_s)
         last.append(None if found_s is None or more_s is None else found_s + more_s)
         if is_silent:
@@ -90,7 +88,7 @@ def _deaths(
                 cluster.start(index)
         everybody = cluster.running
         back.append(
-            cluster.until(lambda e=everybody: cluster.all_hold(e, e, {"alive"}), LIMIT_S)  # type: ignore[misc]
+            cluster.until(partial(cluster.all_hold, everybody, everybody, {"alive"}), LIMIT_S)
         )
         cluster.read(2.0)
     return {"first_s": spread(first), "all_s": spread(last), "back_s": spread(back)}
@@ -154,7 +152,7 @@ def partition(cluster: Cluster, rng: random.Random, repeats: int) -> Figures:
         cluster.lab.rules()
         everybody = cluster.running
         healed.append(
-            cluster.until(lambda e=everybody: cluster.all_hold(e, e, {"alive"}), LIMIT_S)  # type: ignore[misc]
+            cluster.until(partial(cluster.all_hold, everybody, everybody, {"alive"}), LIMIT_S)
         )
         cluster.read(3.0)
     return {"all_pairs_s": spread(parted), "healed_s": spread(healed)}

@@ -1,7 +1,7 @@
 """What does gossip do in worlds that a machine cannot hold? Simulations with real encoding.
 
-`worlds`: how many seeds of the test layer's worlds hold. `large`: 1,000 nodes with 50,000 endpoints:
-what a view costs in memory, how long a joiner takes, what 100 changes a second cost.
+`worlds`: how many seeds of the test layer's worlds hold. `large`: 1,000 nodes with 50,000
+endpoints: what a view costs in memory, how long a joiner takes, what 100 changes a second cost.
 """
 
 from __future__ import annotations

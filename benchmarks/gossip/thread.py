@@ -1,7 +1,8 @@
 """How late does gossip run on its thread, beside others that burn Python's lock?
 
 Two `GossipService`s on loopback probe each other for some seconds while so many threads of the
-process compute; the figure is how late the gossip loop's 50 ms ticks came. Nobody must be suspected.
+process compute; the figure is how late the gossip loop's 50 ms ticks came, and nobody must be
+suspected.
 """
 
 from __future__ import annotations

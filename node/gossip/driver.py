@@ -44,7 +44,7 @@ RECEIVED_BYTES_MAX: Final = 65_536
 CONNECTIONS_MAX: Final = 64  # of its own at a time; what is beyond is silence
 ACCEPTED_MAX: Final = 64  # of peers at a time; what is beyond is closed at once
 REQUEST_S: Final = 5.0  # a peer's request and its answer take at most this long
-TICK_S: Final = 0.05
+TICK_S: Final = 0.1
 LATE_S: Final = 0.04  # lateness below this is the kernel's business
 
 

@@ -306,9 +306,11 @@ class FactStore:
     # ---- members
 
     def adopt(self, other: FactStore) -> None:
-        """Take over the members of another store, which has no facts. Nothing is copied."""
+        """Take over the members and facts of another store. Nothing is copied."""
         assert not len(self._facts), "facts would be lost"
         self._members = other._members
+        self._facts = other._facts
+        self._services = other._services
         self.bucket_digests = list(other.bucket_digests)
         self.digest = other.digest
         self._record(set())

@@ -131,6 +131,9 @@ class Judge:
             rumour = dataclasses.replace(rumour, state=MemberState.SUSPECT)
         change = self._roster.believe(rumour, now_s, is_direct=is_direct)
         if change is None:
+            known = self._store.member(rumour.node_id)
+            if known is not None and precedence(known) == precedence(rumour):
+                self._out.queue.heard(rumour.node_id)
             if rumour.state is MemberState.SUSPECT and rumour.accuser is not None:
                 self._confirm(rumour, rumour.accuser, now_s)
             return

@@ -33,6 +33,11 @@ class OwnFacts:
         """Return the key of this node's fact of that name."""
         return FactKey(self._node_id, name)
 
+    def adopt(self) -> None:
+        """Go on behind what the store has of this node."""
+        facts = self._store.facts_of(self._node_id).facts.values()
+        self._version = max((fact.version.version for fact in facts), default=self._version)
+
     def publish(self, command: PublishFact, now_s: float) -> Fact | FactRefused | None:
         """Write a fact; return it to be spread, None if nothing changes, or why not."""
         known = self._store.facts_of(self._node_id)

@@ -53,6 +53,7 @@ class Parameters:
         sync_after_s: How long digests may differ before a sync; covers news that is on its way.
         sync_period_s: A node starts at most one sync in each: bounds the traffic when views never
             become equal.
+        sync_busy_s: The same while news is being told, of which most arrives by itself.
         pull_timeout_s: How long an answer on a stream may take.
         gone_keep_s: Dead and left members are forgotten after this long.
         tombstone_keep_s: So are deletions of facts; above any usual partition, or deleted facts
@@ -86,6 +87,7 @@ class Parameters:
     heal_period_s: float = 2.0
     sync_after_s: float = 0.6
     sync_period_s: float = 0.5
+    sync_busy_s: float = 2.0
     pull_timeout_s: float = 5.0
     gone_keep_s: float = 3_600.0
     tombstone_keep_s: float = 600.0
@@ -140,6 +142,7 @@ BOUNDS = (
     ("heal_period_s", 0.1, 600.0),
     ("sync_after_s", 0.0, 60.0),
     ("sync_period_s", 0.05, 60.0),
+    ("sync_busy_s", 0.0, 60.0),
     ("pull_timeout_s", 0.1, 60.0),
     ("gone_keep_s", 1.0, 604_800.0),
     ("tombstone_keep_s", 1.0, 604_800.0),

@@ -1,8 +1,8 @@
 """What is still to be told to others, and how often? Also: how items fill datagrams.
 
 News is infectious for a while: an item rides along on whatever is sent, a bounded number of times
-that grows with the logarithm of the cluster, and is then dropped. Whoever missed it learns of it
-from a digest that differs (`sync`).
+that grows with the logarithm of the cluster, and is then dropped; hearing it again counts as half
+of one. Whoever missed it learns of it from a digest that differs (`sync`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ __all__ = ["ITEMS_MAX", "SpreadQueue", "fill", "sends_max"]
 
 ITEMS_MAX: Final = 1_024  # news at once; the one sent most often makes room for more
 LOOKED_AT_MAX: Final = 64  # items tried for one datagram
+HEARD_COUNTS: Final = 0.5  # of a send: with a whole one, one update in fifty waits for a digest
 
 
 def sends_max(members: int, factor: int) -> int:
@@ -41,7 +42,7 @@ class SpreadQueue:
     """Items by subject, those sent least first. A newer item about a subject replaces its older."""
 
     def __init__(self) -> None:
-        self._items: OrderedDict[object, tuple[bytes, int]] = OrderedDict()
+        self._items: OrderedDict[object, tuple[bytes, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._items)
@@ -57,6 +58,12 @@ class SpreadQueue:
             self._items.popitem()
         self._items[subject] = (item, 0)
         self._items.move_to_end(subject, last=False)
+
+    def heard(self, subject: object) -> None:
+        """Count that somebody told us what we tell: it is known already, here and there."""
+        known = self._items.get(subject)
+        if known is not None:
+            self._items[subject] = (known[0], known[1] + HEARD_COUNTS)
 
     def take(self, room_bytes: int, times_max: int) -> list[bytes]:
         """Return items that fit, and count them as sent once more.

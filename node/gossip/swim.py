@@ -82,6 +82,9 @@ __all__ = ["SwimCore"]
 SPREAD: Final = "spread"
 JOIN: Final = "join"
 HEAL: Final = "heal"
+FIRST_SPREAD_S: Final = 0.02  # news after a rest: what comes with it goes along
+SPREAD_DATAGRAMS_MAX: Final = 4  # to one member at a time, when much is to be told
+BACKLOG_ITEMS: Final = 8  # two datagrams of endpoints: more than that is much
 SEEDS_MAX: Final = 256  # addresses to join by, those of an earlier life included
 SEEDS_ASKED: Final = 16  # of them at a time
 SPREAD_PIECES_MAX: Final = 4  # of a fact that rides along: about 100 endpoints
@@ -128,6 +131,7 @@ class SwimCore:
         self._own_facts = OwnFacts(store, identity.node_id, identity.life)
         self._seeds: tuple[Address, ...] = ()
         self._is_leaving = False
+        self._spread_at_s = float("-inf")
         self._cloned_at_s = float("-inf")
         self._overdue_s = float("-inf")  # the probe time whose lateness was noted
         at = identity.address
@@ -184,16 +188,22 @@ class SwimCore:
         return self._take_effects(now_s)
 
     def adopt(self, known: FactStore) -> None:
-        """Begin with the members of another store, which has this node; before it knows anybody.
+        """Begin with what another store has, this node included; before it knows anybody.
 
         For simulations: a real node learns from its peers.
         """
         self._store.adopt(known)
         self._roster.adopt(self._identity.node_id)
+        self._own_facts.adopt()
 
     def view(self) -> FactView:
         """Return the current view."""
         return self._store.view()
+
+    @property
+    def digest(self) -> int:
+        """The digest of everybody present and their facts: equal in equal views."""
+        return self._store.digest
 
     def evidence(self, now_s: float) -> tuple[WitnessEvidence, ...]:
         """Return what this node's own probes find of others, by target."""
@@ -277,7 +287,8 @@ class SwimCore:
     def _take_effects(self, now_s: float) -> list[Effect]:
         has_news = self._roster.present and len(self._out.queue)
         if has_news and not self._out.timers.is_armed_for(SPREAD, ""):
-            self._out.arm(SPREAD, "", now_s + self._parameters.gossip_period_s)
+            at_s = max(now_s + FIRST_SPREAD_S, self._spread_at_s + self._parameters.gossip_period_s)
+            self._out.arm(SPREAD, "", at_s)
         for node_id in self._roster.take_forgotten():
             self._contacts.forget(node_id)
             self._evidence.forget(node_id)
@@ -308,7 +319,7 @@ class SwimCore:
         elif kind == VERIFY:
             self._judge.on_verify(NodeId(about), now_s)
         elif kind == SPREAD:
-            self._on_spread()
+            self._on_spread(now_s)
         elif kind == PULL:
             self._syncing.on_pull_timeout()
         elif kind == JOIN:
@@ -323,10 +334,13 @@ class SwimCore:
             self._probing.begin(now_s, self._parameters.probe_period_s * self._rng.random())
             self._judge.forgive(now_s)
 
-    def _on_spread(self) -> None:
+    def _on_spread(self, now_s: float) -> None:
+        self._spread_at_s = now_s
+        backlog = 1 + len(self._out.queue) // BACKLOG_ITEMS
         for member in self._roster.sample(self._parameters.gossip_fanout):
-            if len(self._out.queue) > 0:
-                self._out.send_to_member(member, Gossip())
+            for _ in range(min(backlog, SPREAD_DATAGRAMS_MAX)):
+                if len(self._out.queue) > 0:
+                    self._out.send_to_member(member, Gossip())
 
     def _on_join(self, now_s: float) -> None:
         """Ask some seeds; others after a while, unless one has answered by then."""
@@ -534,6 +548,8 @@ class SwimCore:
         known = self._store.facts_of(piece.key.node_id)
         old = known.facts.get(piece.key.name)
         if old is not None and old.version >= piece.version:
+            if old.version == piece.version:
+                self._out.queue.heard((piece.key, piece.index))
             return
         fact = self._pieces.add(piece)
         if fact is None:

@@ -78,7 +78,10 @@ class Syncing:
             self._agreed_at_s = now_s
             return
         is_lasting = is_back or now_s - self._agreed_at_s > self._parameters.sync_after_s
-        if is_lasting and now_s - self._synced_at_s >= self._parameters.sync_period_s:
+        period_s = self._parameters.sync_period_s
+        if len(self._out.queue) and not is_back:  # news is on its way: most of it will arrive
+            period_s = max(period_s, self._parameters.sync_busy_s)
+        if is_lasting and now_s - self._synced_at_s >= period_s:
             self._synced_at_s = now_s
             self._counts.syncs += 1
             self._out.send(source, SyncBuckets(tuple(self._store.bucket_digests)))

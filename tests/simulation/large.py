@@ -7,35 +7,41 @@ the others, which costs nothing: stores never change what they share.
 
 from __future__ import annotations
 
-from dray.model import Member, MemberState
+from collections.abc import Callable
+
 from node.gossip.facts import FactStore
 from node.gossip.swim import SwimCore
-from tests.simulation.gossip_cluster import PORT, GossipCluster, node_id_of
+from tests.simulation.gossip_cluster import GossipCluster, node_id_of
 
 __all__ = ["large_cluster"]
 
 
-def large_cluster(count: int, seed: int) -> GossipCluster:
-    """Return a started cluster of n0, n1 … that know one another; it is not traced."""
+def large_cluster(
+    count: int, seed: int, known: Callable[[GossipCluster, int], FactStore] | None = None
+) -> GossipCluster:
+    """Return a started cluster of n0, n1 … that know one another; it is not traced.
+
+    Args:
+        count: How many.
+        seed: Decides everything.
+        known: Makes the store that all of them begin with; without it, one of members only.
+    """
     cluster = GossipCluster(seed, is_traced=False)
     names = [f"n{number}" for number in range(count)]
     for name in names:
         cluster.start(name, is_joining=False)
-    known = FactStore()
-    for name in names:
-        known.put_member(
-            Member(
-                node_id_of(name),
-                name,
-                cluster.host(name),
-                PORT,
-                cluster.life(name),
-                0,
-                MemberState.ALIVE,
-            )
-        )
+    store = (known or _members)(cluster, count)
     for name in names:
         core = cluster.core(name)
         assert isinstance(core, SwimCore)
-        core.adopt(known)
+        core.adopt(store)
     return cluster
+
+
+def _members(cluster: GossipCluster, count: int) -> FactStore:
+    store = FactStore()
+    for number in range(count):
+        member = cluster.view(f"n{number}").member(node_id_of(f"n{number}"))
+        assert member is not None, "a node knows itself"
+        store.put_member(member)
+    return store
