@@ -22,7 +22,13 @@ from dray.convert import ERROR_DETAIL_KEY, error_from_proto, error_to_proto, to_
 from dray.errors import DrayError, ErrorCode, InternalError, NotLeader, Unavailable
 from dray.log import CanonicalLine, canonical_line
 from dray.names import id_bytes
-from scheduler.api.environment import Answer, Environment, check_header, response_header
+from scheduler.api.environment import (
+    Answer,
+    Environment,
+    States,
+    check_header,
+    response_header,
+)
 from scheduler.api.ports import LeaderInfo
 
 __all__ = ["FORWARD_S", "Calls", "ChannelMaker", "Unary", "abort", "passed_error"]
@@ -56,9 +62,10 @@ class Unary:
 class Calls:
     """What is around the calls of one scheduler."""
 
-    def __init__(self, environment: Environment, channel_to: ChannelMaker) -> None:
+    def __init__(self, environment: Environment, states: States, channel_to: ChannelMaker) -> None:
         """Serve in `environment`; open channels to other schedulers by `channel_to`."""
         self._environment = environment
+        self._states = states
         self._channel_to = channel_to
         self._channels: dict[HostPort, grpc.aio.Channel] = {}
 
@@ -84,6 +91,7 @@ class Calls:
                     passed = await self._pass_on(call, request, leader)
                     if passed is not None:
                         return passed
+                await self._states.prepare()
                 answer = await call.answer(request)
                 return self._message(call.method, answer)
         except DrayError as error:

@@ -23,6 +23,7 @@ __all__ = ["WARNINGS_MAX", "Answer", "Environment", "States", "check_header", "r
 
 WARNINGS_MAX: Final = 100
 _VERSION_PARTS_MAX: Final = 4
+_NODES_AT_ONCE: Final = 20  # of 330 tasks each: 10 ms
 _TASKS_AT_ONCE: Final = 10_000  # counting them takes 10 ms
 T = TypeVar("T")
 
@@ -100,6 +101,19 @@ class States:
         snapshot = self._environment.source.snapshot
         self._index.update(snapshot)
         return State(snapshot, self._index, self._environment.leadership.memory())
+
+    async def prepare(self) -> None:
+        """Take in what has changed in so many assignments that it must be done bit by bit.
+
+        After a start, or an election, `current` would hold the event loop for seconds.
+        """
+        while True:
+            snapshot = self._environment.source.snapshot
+            behind = self._index.behind(snapshot)
+            if len(behind) <= _NODES_AT_ONCE:
+                return
+            self._index.update(snapshot, behind[:_NODES_AT_ONCE])
+            await asyncio.sleep(0)
 
     async def beside(self, state: State, work: Callable[[State], T]) -> T:
         """Return what `work` makes of a state; of a large one in a thread, on a copy of its index.

@@ -6,7 +6,7 @@ Taking in a newer snapshot costs one comparison a node, and work for those that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from dray.model import Assignment, ServiceKey, TaskAssignment
@@ -31,34 +31,43 @@ class TaskIndex:
         """Start with nothing."""
         self._seen: dict[NodeId, Assignment] = {}
         self._by_service: dict[ServiceKey, dict[NodeId, list[TaskAssignment]]] = {}
-        self._by_id: dict[TaskId, HeldTask] = {}
+        self._node_of: dict[TaskId, NodeId] = {}
 
     @property
     def tasks(self) -> int:
         """Number of tasks."""
-        return len(self._by_id)
+        return len(self._node_of)
 
-    def update(self, snapshot: Snapshot) -> None:
-        """Take in a snapshot."""
-        for node_id in self._seen.keys() - snapshot.assignments.keys():
-            self._remove(node_id, self._seen.pop(node_id))
-        for node_id, assignment in snapshot.assignments.items():
-            old = self._seen.get(node_id)
-            if old is assignment:
-                continue
+    def behind(self, snapshot: Snapshot) -> list[NodeId]:
+        """Return the nodes whose assignments are not those of a snapshot."""
+        seen = self._seen
+        changed = [
+            node_id
+            for node_id, assignment in snapshot.assignments.items()
+            if seen.get(node_id) is not assignment
+        ]
+        changed += seen.keys() - snapshot.assignments.keys()
+        return changed
+
+    def update(self, snapshot: Snapshot, node_ids: Iterable[NodeId] | None = None) -> None:
+        """Take in a snapshot.
+
+        Args:
+            snapshot: The snapshot.
+            node_ids: Only these nodes of it, for who takes in a large one bit by bit; None: all.
+        """
+        for node_id in self.behind(snapshot) if node_ids is None else node_ids:
+            old, new = self._seen.get(node_id), snapshot.assignments.get(node_id)
             if old is not None:
                 self._remove(node_id, old)
-            self._seen[node_id] = assignment
-            for task in assignment.tasks:
-                key = task.slot.service_key
-                self._by_service.setdefault(key, {}).setdefault(node_id, []).append(task)
-                self._by_id[task.task_id] = HeldTask(node_id, task)
+            if new is not None:
+                self._add(node_id, new)
 
     def copy(self) -> TaskIndex:
         """Return an index that stays as this one is now, but for what `task` answers."""
         kept = TaskIndex()
         kept._by_service = {key: dict(tasks) for key, tasks in self._by_service.items()}
-        kept._by_id = self._by_id
+        kept._seen, kept._node_of = self._seen, self._node_of
         return kept
 
     def of_service(self, key: ServiceKey) -> list[HeldTask]:
@@ -78,15 +87,28 @@ class TaskIndex:
 
     def task(self, task_id: TaskId) -> HeldTask | None:
         """Return a task by its id."""
-        return self._by_id.get(task_id)
+        node_id = self._node_of.get(task_id)
+        if node_id is None:
+            return None
+        for task in self._seen[node_id].tasks:
+            if task.task_id == task_id:
+                return HeldTask(node_id, task)
+        return None
+
+    def _add(self, node_id: NodeId, assignment: Assignment) -> None:
+        self._seen[node_id] = assignment
+        for task in assignment.tasks:
+            by_node = self._by_service.setdefault(task.slot.service_key, {})
+            by_node.setdefault(node_id, []).append(task)
+            self._node_of[task.task_id] = node_id
 
     def _remove(self, node_id: NodeId, assignment: Assignment) -> None:
+        del self._seen[node_id]
         for task in assignment.tasks:
             key = task.slot.service_key
             by_node = self._by_service.get(key, {})
             by_node.pop(node_id, None)
             if not by_node:
                 self._by_service.pop(key, None)
-            held = self._by_id.get(task.task_id)
-            if held is not None and held.node_id == node_id:
-                del self._by_id[task.task_id]
+            if self._node_of.get(task.task_id) == node_id:
+                del self._node_of[task.task_id]

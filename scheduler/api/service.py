@@ -32,7 +32,7 @@ class ClusterService:
         """Serve in `environment`; open channels to other schedulers by `channel_to`."""
         states = States(environment)
         commits = Commits(environment.store, environment.source, clock=environment.clock)
-        self._calls = Calls(environment, channel_to)
+        self._calls = Calls(environment, states, channel_to)
         self._unary = _unary_calls(environment, states, commits)
         self._streams = Streams(environment, states, self._calls)
         self._watches = Watches(environment, states, self._calls)

@@ -82,6 +82,7 @@ class Streams:
         try:
             with self._calls.line(method, request, context):
                 leader = self._checked(request)
+                await self._states.prepare()
                 if leader is None:
                     async for reply in serve(request):
                         yield reply
@@ -116,6 +117,7 @@ class Streams:
             first = await _first(requests, "open")
             with self._calls.line("Exec", first.open, context):
                 leader = self._checked(first.open)
+                await self._states.prepare()
                 source = (
                     self._exec_here(first.open, requests)
                     if leader is None
@@ -171,6 +173,7 @@ class Streams:
             first = await _first(requests, "open")
             with self._calls.line("CopyToTask", first.open, context):
                 leader = self._checked(first.open)
+                await self._states.prepare()
                 if leader is None:
                     return await self._copy_here(first.open, requests)
                 return await self._copy_there(first, requests, leader)

@@ -69,6 +69,7 @@ class Watches:
         self, request: Any, kinds: frozenset[WatchKind]
     ) -> AsyncIterator[WatchResponse]:
         """Yield replies from this scheduler's own state until who leads has changed."""
+        await self._states.prepare()
         state = self._states.current()
         sent = dict(_objects(state, kinds, request))
         is_reset = _is_reset(state, request)
