@@ -48,6 +48,7 @@ CONFIGURE_EVERY_S: Final = 0.5
 REGISTER_TRIES_MAX: Final = 5
 SEEDS_MAX: Final = 16
 SCHEDULERS_MAX: Final = 16
+REMOVED_MAX: Final = 1_000  # nodes that were removed in this term, told to gossip
 
 ReadContent: TypeAlias = Callable[[str, ContentRef], Awaitable[ContentRecord]]
 """Reads the content of a project, opened: sealed ones in clear.
@@ -309,15 +310,20 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
     async def _configure(self, streams: NodeStreams) -> None:
         """Tell nodes when their entry, the keys of gossip or the schedulers change."""
         revision = StoreRevision(-1)
+        registered: frozenset[NodeId] = frozenset()
+        removed: tuple[NodeId, ...] = ()
         while True:
             snapshot = self._snapshot()
             if snapshot.revision != revision:
                 revision = snapshot.revision
+                gone = sorted(registered - snapshot.nodes.keys())
+                removed = (*removed, *gone)[-REMOVED_MAX:]
+                registered = frozenset(snapshot.nodes)
                 schedulers = _schedulers(snapshot)
                 for node_id in streams.connected():
                     record = snapshot.nodes.get(node_id)
                     if record is not None:
-                        config = m.NodeConfig(record, snapshot.keyring, (), schedulers)
+                        config = m.NodeConfig(record, snapshot.keyring, (), schedulers, removed)
                         streams.configure(node_id, config)
             await self._clock.sleep(CONFIGURE_EVERY_S)
 

@@ -184,6 +184,7 @@ class Sessions:
         self._shares: dict[NodeId, Share] = {}
         self._pings: dict[StreamNumber, _Pings] = {}
         self._ticked_at_s = started_s
+        self._registered: frozenset[NodeId] = frozenset()
 
     def handle(self, event: Event, now_s: float) -> list[Effect]:
         """Take an event; return what is to be done, in order.
@@ -311,12 +312,25 @@ class Sessions:
         for node_id in self._observations.suspects():
             effects += self._suspect(node_id, now_s)
         self._lose_silent(now_s)
-        for gone in [node_id for node_id in self._shares if node_id not in event.registered]:
-            del self._shares[gone]
+        for node_id in sorted(self._registered - event.registered):
+            effects += self._remove(node_id)
+        self._registered = event.registered
         changes = self._observations.judge(event.registered, now_s, event.now_unix_s)
         if changes:
             effects.append(Judged(changes))
         return [*effects, *self._end_leaving()]
+
+    def _remove(self, node_id: NodeId) -> list[Effect]:
+        """Forget a node that is no longer registered; one that has just joined is not yet."""
+        self._shares.pop(node_id, None)
+        stream = self._stream_of.get(node_id)
+        if stream is not None:
+            self._drop(stream)
+        self._observations.forget(node_id)
+        message = "an operator removed this node; empty its data folder to join as a new one"
+        refused = Refused(RefusedReason.REMOVED, message, retry_after_s=30.0)
+        ends: list[Effect] = [] if stream is None else [EndStream(stream, refused)]
+        return [*ends, Changed(node_id)]
 
     def _suspect(self, node_id: NodeId, now_s: float) -> list[Effect]:
         stream = self._stream_of[node_id]

@@ -82,11 +82,10 @@ def plan_slot(
         if item is not standby:
             reason = _reason_to_move(situation, slot, item) or ActionReason.DUPLICATE
             ends += end_all(situation, [item], reason, is_singleton=slot.is_singleton)
-    is_alone = all(
-        situation.has_ended(item, is_singleton=True) for item in items if item is not keep
-    )
-    if not slot.may_begin or (slot.is_singleton and not is_alone):
+    if not slot.may_begin:
         return ends, []
+    if slot.is_singleton:
+        return _replace_alone(situation, slot, keep, items, ends)
     return ends, _move(situation, slot, keep)
 
 
@@ -165,6 +164,23 @@ def _create(situation: Situation, slot: Slot, leaving: list[Held]) -> list[Actio
         reason = _reason_to_move(situation, slot, leaving[0]) or ActionReason.ENDED
     task_id = situation.new_task_id()
     return [CreateTask(slot.key, task_id, slot.revision, reason, slot.pinned_to, slot.pins)]
+
+
+def _replace_alone(
+    situation: Situation, slot: Slot, keep: Held, items: list[Held], ends: list[Action]
+) -> tuple[list[Action], list[Action]]:
+    """Return how a singleton's task is replaced: no plan ever names its end and its successor.
+
+    A move says both, and how far it is carried out at once is its executor's choice.
+    """
+    reason = _reason_to_move(situation, slot, keep)
+    if reason is None:
+        return ends, []
+    if not situation.is_given_up(keep, is_singleton=True):
+        return [*ends, *end_all(situation, [keep], reason, is_singleton=True)], []
+    others = [item for item in items if item is not keep]
+    is_alone = all(situation.has_ended(item, is_singleton=True) for item in others)
+    return ends, _move(situation, slot, keep) if is_alone else []
 
 
 def _move(situation: Situation, slot: Slot, keep: Held) -> list[Action]:

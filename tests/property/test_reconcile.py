@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
@@ -12,6 +15,7 @@ from dray.model import (
     Epoch,
     Health,
     NodeCondition,
+    ServiceExtensions,
     ServiceRecord,
     UpdateOrder,
     UpdatePolicy,
@@ -164,6 +168,53 @@ def test_every_state_comes_to_rest_as_asked(
         assert task.service_revision == world.services[task.slot.service_key].revision
     down = [n for n, condition in world.conditions.items() if condition is NodeCondition.DOWN]
     assert not any(world.tasks[number] for number in down)
+
+
+@pytest.mark.parametrize("name", sorted(RECONCILES))
+@given(world=roomy, cuts=st.lists(st.integers(0, 6), max_size=3), data=st.data())
+def test_nodes_that_are_to_be_empty_become_empty(
+    name: str, world: World, cuts: list[int], data: st.DataObject
+) -> None:
+    """Drained, removed and dead nodes end without a task, in whatever order things happen."""
+    numbers = sorted(world.capacities)
+    stays = data.draw(st.sampled_from(numbers))
+    others = [number for number in numbers if number != stays]
+    world.conditions[stays] = NodeCondition.READY
+    if others:
+        world.drained = data.draw(st.sets(st.sampled_from(others)))
+        world.removed = data.draw(st.sets(st.sampled_from(others)))
+    for cut in cuts:
+        world.carry_out(world.plan(RECONCILES[name]), cut)
+        world.check_room()
+        if data.draw(st.booleans()):
+            world.report()
+    assert world.settle(RECONCILES[name]) == []
+    assert world.live() == dict.fromkeys(world.wanted(), 1)
+    for number in world.drained - world.removed:
+        assert world.tasks[number] == []
+    assert not world.removed & set(world.tasks)
+
+
+@pytest.mark.parametrize("name", sorted(RECONCILES))
+@given(world=roomy, cuts=st.lists(st.integers(0, 6), max_size=4), data=st.data())
+def test_a_singleton_is_alone_from_the_first_plan_on(
+    name: str, world: World, cuts: list[int], data: st.DataObject
+) -> None:
+    """Over drains, isolated nodes and new revisions: a task is made when the last one has ended."""
+    for key, record in world.services.items():
+        spec = replace(record.spec, dray=ServiceExtensions(singleton=True))
+        world.services[key] = replace(record, spec=spec)
+    world.tasks = {number: [] for number in world.tasks}
+    world.attempts = {}
+    others = sorted(world.capacities)[1:]
+    for cut in [*cuts, *[None] * 6]:
+        if others:
+            world.drained = data.draw(st.sets(st.sampled_from(others)))
+        world.carry_out(world.plan(RECONCILES[name]), cut)
+        held = Counter(task.slot for task in world.all_tasks())
+        assert max(held.values(), default=1) == 1, held
+        if data.draw(st.booleans()):
+            world.report()
 
 
 @pytest.mark.parametrize("name", sorted(RECONCILES))

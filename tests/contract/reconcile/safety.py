@@ -54,6 +54,21 @@ def check_plan(
     _check_endings(snapshot, held, observed, plan)
     _check_beginnings(snapshot, held, observed, plan)
     _check_slots_keep_a_task(snapshot, held, observed, plan)
+    _check_singletons(snapshot, held, observed, plan)
+
+
+def _check_singletons(snapshot: Snapshot, held: Held, observed: Observed, plan: Plan) -> None:
+    """A singleton's next task is made only when nothing of its slot can run."""
+    for action in plan.actions:
+        record = snapshot.services.get(action.slot.service_key)
+        if isinstance(action, StopTask | ForgetTask) or record is None:
+            continue
+        if record.spec.dray.singleton:
+            assert all(
+                _has_ended(observed, node_id, task) or node_id not in snapshot.nodes
+                for (node_id, _), task in held.items()
+                if task.slot == action.slot
+            ), f"{action}: a task of the slot may run"
 
 
 def _check_order(plan: Plan) -> None:
@@ -109,7 +124,11 @@ def _check_beginnings(snapshot: Snapshot, held: Held, observed: Observed, plan: 
         assert action.service_revision == record.revision or is_kept
         if record.spec.mode.kind in COUNTED:
             assert 1 <= action.slot.slot <= record.spec.mode.replicas
-        of_slot = [(node, task) for (node, _), task in held.items() if task.slot == action.slot]
+        of_slot = [
+            (node, task)
+            for (node, _), task in held.items()
+            if task.slot == action.slot and (node in snapshot.nodes or isinstance(action, MoveTask))
+        ]
         if isinstance(action, MoveTask):
             old = held[action.old_node_id, action.old_task_id]
             if action.reason is ActionReason.NODE_DOWN:
@@ -147,6 +166,8 @@ def _check_slots_keep_a_task(
         record = snapshot.services.get(task.slot.service_key)
         if record is None or task.stop or record.spec.mode.kind is not REPLICATED:
             continue
+        if record.spec.dray.singleton:
+            continue  # ends before it begins, each in a plan of its own
         if not 1 <= task.slot.slot <= record.spec.mode.replicas or key[0] not in snapshot.nodes:
             continue
         if _has_ended(observed, key[0], task):

@@ -328,6 +328,22 @@ def test_reports_only_grow_and_complete_ones_replace() -> None:
     assert reports(term) == set()
 
 
+def test_a_node_that_is_removed_is_told_so_and_forgotten() -> None:
+    """Its stream ends with the reason; one that has just joined is waited for."""
+    term = settled()
+    term.open(4, 4)
+    term.tick()
+    assert term.sessions.stream_of(node_id(4)) == 4
+    term.nodes = 2
+    ended = [effect for effect in term.tick() if isinstance(effect, EndStream)]
+    assert [effect.stream for effect in ended] == [3]
+    assert ended[0].message is not None
+    assert ended[0].message.reason is RefusedReason.REMOVED
+    assert node_id(3) not in term.observations.observed().nodes
+    assert term.sessions.handle(Closed(3), term.now_s) == []
+    assert EndStream(3) not in term.tick()
+
+
 def test_a_removed_node_leaves_nothing_behind() -> None:
     """Its reports and what it found of others go with it."""
     term = settled()
