@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from scheduler.placement.node import PlacementNode
 
-__all__ = ["Attributes", "Lineage", "attribute_reader"]
+__all__ = ["Attributes", "Kept", "Lineage", "attribute_reader"]
 
 AttributeReader: TypeAlias = Callable[[PlacementNode], str | None]
 
@@ -115,20 +116,34 @@ def _price(node: PlacementNode, label: str) -> float | None:
     return price if 0 <= price < float("inf") else None
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Columns that were computed of a view, but for some rows.
+
+    Attributes:
+        columns: Never changed any more.
+        position: Of the view.
+        rows: Rows in which they do not hold for that view.
+    """
+
+    columns: tuple[NDArray[Any], ...]
+    position: int
+    rows: NDArray[np.intp]
+
+
 class Lineage:
     """What a view and those folded from it share: which rows differ between any two of them.
 
     Attributes:
         changes: Rows that differ between view i and view i + 1.
-        kept: Columns by what they are of, with the position of the view that they are true for;
-            never changed in place. At most `KEPT_MAX`.
+        kept: Columns by what they are of. At most `KEPT_MAX`.
         scoring: What columns of this lineage were scored by; None: none were.
     """
 
     def __init__(self) -> None:
         """Begin with one view."""
         self.changes: list[NDArray[np.intp]] = []
-        self.kept: dict[Hashable, tuple[tuple[NDArray[Any], ...], int]] = {}
+        self.kept: dict[Hashable, Kept] = {}
         self.scoring: Any = None
 
     def grown(
@@ -145,16 +160,14 @@ class Lineage:
         self.changes.append(rows)
         return self, position + 1
 
-    def stale(self, of: int, at: int) -> NDArray[np.intp]:
-        """Return the rows that differ between the views at two positions, each once."""
-        between = self.changes[min(of, at) : max(of, at)]
-        if not between:
-            return np.zeros(0, dtype=np.intp)
-        return np.unique(np.concatenate(between))
+    def stale(self, kept: Kept, position: int) -> NDArray[np.intp]:
+        """Return the rows in which kept columns may not hold for a view, each once."""
+        first, last = sorted((kept.position, position))
+        return np.unique(np.concatenate([*self.changes[first:last], kept.rows]))
 
-    def keep(self, key: Hashable, columns: tuple[NDArray[Any], ...], position: int) -> None:
+    def keep(self, key: Hashable, kept: Kept) -> None:
         """Keep columns; those that were kept longest go for them."""
         self.kept.pop(key, None)
         while len(self.kept) >= KEPT_MAX:
             self.kept.pop(next(iter(self.kept)), None)
-        self.kept[key] = (columns, position)
+        self.kept[key] = kept

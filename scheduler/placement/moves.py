@@ -32,6 +32,7 @@ from dray.names import NodeId
 from scheduler.placement.ask import TaskGroup
 from scheduler.placement.cluster import ClusterView, folded
 from scheduler.placement.fill import fill
+from scheduler.placement.lineage import Lineage
 from scheduler.placement.node import TASKS, PlacementNode, RunningShare
 from scheduler.placement.room import Room
 from scheduler.placement.solve import place
@@ -101,6 +102,7 @@ def plan_moves(
         budget_moves: The most moves, >= 0.
         goal: What they are for.
     """
+    cluster = replace(cluster, lineage=Lineage(), position=0, drift=0)  # others go on from theirs
     before = float(_loads(cluster, cluster.free).max(initial=0.0))
     if goal is MoveGoal.REBALANCE:
         moves, after = _rebalance(cluster, budget_moves)

@@ -25,6 +25,7 @@ from dray.names import NodeId
 from scheduler.placement.ask import MODELS_MAX, Ask, TaskGroup, ask_of, gpu_demand
 from scheduler.placement.cluster import UNLIMITED, ClusterView, NodeCounts, taken_from
 from scheduler.placement.filters import FixedMasks, fixed_masks
+from scheduler.placement.lineage import Kept
 from scheduler.placement.node import TASKS, PortUse, TaskKind, kind_of, kind_row, repels
 from scheduler.placement.score import (
     LOSS_STEP,
@@ -339,18 +340,16 @@ class Room:
         if kept is None:
             values = np.full(len(view.nodes), np.nan)
         else:
-            values = kept[0][0].copy()
-            values[view.lineage.stale(kept[1], view.position)] = np.nan
-        self._base = Board(view, view.free, view.gpu_free, scoring, values)
+            values = kept.columns[0].copy()
+            values[view.lineage.stale(kept, view.position)] = np.nan
         free = view.free.copy(order="K")
-        self.board = Board(view, free, view.gpu_free.copy(), scoring, values.copy())
+        self.board = Board(view, free, view.gpu_free.copy(), scoring, values)
         self.replicas = Counts(view.replicas, view.rows)
         self.ports = Counts[PortUse](view.ports, view.rows)
         self.services: dict[ServiceKey, ServiceSpec] = {}
         self.repellers = dict(view.repellers)
         self.takes: list[Take] = []
         self.evicted: dict[tuple[int, ServiceKey], int] = {}
-        self._has_kept_values = False
         self._log: list[int] = []
         self._ranked: dict[Hashable, Ranked] = {}
         self._known: dict[int, Ranked] = {}  # by identity of asks, all of which are kept below
@@ -381,30 +380,40 @@ class Room:
         return found.ranks
 
     def _first_ranks(self, ask: Ask) -> Ranked:
-        """Return the ranks in the view, those that are known from its lineage made current."""
-        view, base = self.view, self._base
+        """Return the ranks now; of those that the view's lineage knows, only changed ones anew."""
+        view, board = self.view, self.board
         allowed = self.fixed(ask).all & view.accepts_new
         kept = view.lineage.kept.get(ask.key) if self._is_shared else None
         if kept is None:
             n_nodes = len(view.nodes)
             ranks = np.full(n_nodes, NOWHERE, dtype=np.int64)
-            found = Ranked(ask, base.scored, allowed, ranks, np.full(n_nodes, np.nan))
-            board = base if self._is_shared else self.board
+            found = Ranked(ask, board.scored, allowed, ranks, np.full(n_nodes, np.nan))
             board.rank(found, np.arange(n_nodes))
-            found.seen = 0 if self._is_shared else len(self._log)
         else:
-            (ranks, after), position = kept
-            found = Ranked(ask, base.scored, allowed, ranks.copy(), after.copy())
-            stale = view.lineage.stale(position, view.position)
-            if len(stale):
-                base.rank(found, stale)
-        if self._is_shared:
-            view.lineage.keep(ask.key, (found.ranks, found.after), view.position)
-            if not self._has_kept_values and not base.has_unknown:
-                view.lineage.keep("values", (base.values.copy(),), view.position)
-                self._has_kept_values = True
-            found = Ranked(ask, base.scored, allowed, found.ranks.copy(), found.after.copy())
+            ranks, after = kept.columns
+            found = Ranked(ask, board.scored, allowed, ranks.copy(), after.copy())
+            rows = np.union1d(view.lineage.stale(kept, view.position), self._changed())
+            if len(rows):
+                board.rank(found, rows)
+        found.seen = len(self._log)
         return found
+
+    def _changed(self) -> NDArray[np.intp]:
+        """Return the rows that were changed, in order."""
+        return np.array(sorted(set(self._log)), dtype=np.intp)
+
+    def keep(self) -> None:
+        """Leave what was computed to the rooms of this view and of those folded from it.
+
+        The room is not to be used any more.
+        """
+        if not self._is_shared:
+            return
+        lineage, position = self.view.lineage, self.view.position
+        changed = self._changed()
+        for key, kind in self._ranked.items():
+            lineage.keep(key, Kept((kind.ranks, kind.after), position, changed))
+        lineage.keep("values", Kept((self.board.values,), position, changed))
 
     def take(
         self,

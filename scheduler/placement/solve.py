@@ -55,7 +55,10 @@ def place(cluster: ClusterView, groups: Sequence[TaskGroup]) -> PlacementResult:
         cluster: The cluster as it is; not changed.
         groups: What needs a node, in any order.
     """
-    return Placer(cluster, groups).place(groups)
+    placer = Placer(cluster, groups)
+    result = placer.place(groups)
+    placer.close()
+    return result
 
 
 class Placer:
@@ -94,6 +97,10 @@ class Placer:
             tuple(evicted),
             tuple(turns),
         )
+
+    def close(self) -> None:
+        """Leave what was computed to whoever places on this view, or one folded from it, next."""
+        self._room.keep()
 
     def _turn(
         self,
