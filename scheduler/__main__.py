@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from dray.log import configure, get_logger
 from dray.tasks import run_until_signal
@@ -12,6 +13,8 @@ from scheduler.server import Server
 from scheduler.settings import SchedulerSettings
 
 __all__ = ["main"]
+
+SWITCH_S: Final = 0.001  # planning, in its thread, gives way to leases and streams so often
 
 
 def main(action: str, arguments: Sequence[str]) -> int:
@@ -30,6 +33,7 @@ def main(action: str, arguments: Sequence[str]) -> int:
             print(f"{setting.name} = {setting.value}  # {setting.source}")
         return 0
     configure(level=settings.log_level, log_format=settings.log_format)
+    sys.setswitchinterval(SWITCH_S)
     asyncio.run(_serve(settings))
     return 0
 

@@ -33,12 +33,14 @@ class SchedulerProcess:
 
     Attributes:
         address: Where it serves.
+        metrics: Where it shows its numbers.
         process: The process; None before the start.
     """
 
     def __init__(self, etcd: EtcdCluster, folder: Path, number: int, lease_ttl_s: int) -> None:
         ports = free_ports(2)
         self.address = HostPort("127.0.0.1", ports[0])
+        self.metrics = HostPort("127.0.0.1", ports[1])
         self.process: Process | None = None
         self._folder = folder / f"scheduler{number}"
         self._arguments = [
@@ -52,7 +54,7 @@ class SchedulerProcess:
             "--advertise",
             str(self.address),
             "--metrics-listen",
-            f"127.0.0.1:{ports[1]}",
+            str(self.metrics),
             "--data",
             str(self._folder / "data"),
             "--lease-ttl-s",

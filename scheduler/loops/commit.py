@@ -55,13 +55,13 @@ class Batch:
     """What one transaction writes.
 
     Attributes:
-        assignments: As they will be, by node; their mod revision is that of the transaction.
-        operations: Other writes and deletes.
+        operations: Writes and deletes.
+        assignments: Those among the writes, by node; their mod revision is the transaction's.
         steps: What they carry out.
     """
 
+    operations: tuple[Operation, ...]
     assignments: tuple[Assignment, ...] = ()
-    operations: tuple[Operation, ...] = ()
     steps: tuple[Step, ...] = ()
 
     def txn(self, fences: tuple[Compare, ...], revisions: Mapping[str, StoreRevision]) -> Txn:
@@ -72,21 +72,16 @@ class Batch:
             revisions: Mod revision of every key that exists, as of the snapshot and of what was
                 committed since.
         """
-        operations = (
-            *(Put(assignment_key(each.node_id), encode(each)) for each in self.assignments),
-            *self.operations,
-        )
         compares = [
             Compare(each.key, CompareField.MOD_REVISION, revisions.get(each.key, StoreRevision(0)))
-            for each in operations
+            for each in self.operations
         ]
-        return Txn((*fences, *compares), operations)
+        return Txn((*fences, *compares), self.operations)
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys that exist after it."""
-        puts = (each.key for each in self.operations if isinstance(each, Put))
-        return (*(assignment_key(each.node_id) for each in self.assignments), *puts)
+        return tuple(each.key for each in self.operations if isinstance(each, Put))
 
 
 def fences_of(snapshot: Snapshot, leader: Compare) -> tuple[Compare, ...]:
@@ -119,12 +114,12 @@ def operation_batches(operations: Iterable[Operation]) -> Iterator[Batch]:
     for operation in operations:
         added = len(operation.key) + (len(operation.value) if isinstance(operation, Put) else 0)
         if batch and (len(batch) == KEYS_MAX or size_bytes + added > BYTES_MAX):
-            yield Batch(operations=tuple(batch))
+            yield Batch(tuple(batch))
             batch, size_bytes = [], 0
         batch.append(operation)
         size_bytes += added
     if batch:
-        yield Batch(operations=tuple(batch))
+        yield Batch(tuple(batch))
 
 
 def _operations(snapshot: Snapshot, change: VerdictChange) -> list[Operation]:
@@ -219,11 +214,9 @@ class _Work:
 
     def closed(self) -> Batch:
         """Return the batch, and start the next one."""
-        batch = Batch(
-            tuple(self._assignment(node_id) for node_id in sorted(self.touched)),
-            tuple(self.pins),
-            tuple(self.steps),
-        )
+        assignments = tuple(self._assignment(node_id) for node_id in sorted(self.touched))
+        puts = (Put(assignment_key(each.node_id), encode(each)) for each in assignments)
+        batch = Batch((*puts, *self.pins), assignments, tuple(self.steps))
         self.touched, self.pins, self.steps, self.size_bytes = set(), [], [], 0
         return batch
 

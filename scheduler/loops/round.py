@@ -33,8 +33,8 @@ from scheduler.loops.tell import condition_events, leader_event, pending_of, rou
 from scheduler.metrics import Metrics
 from scheduler.nodes.streams import NodeStreams
 from scheduler.reconcile import CreateTask, MoveTask, Scope, StopTask
-from scheduler.store.base import Committed, Conflict, Store, Txn
-from scheduler.store.keys import LEADER
+from scheduler.store.base import Committed, Conflict, Put, Store, Txn
+from scheduler.store.keys import LEADER, assignment_key
 from scheduler.store.mirror import Mirror
 from scheduler.store.records import VolumePin
 from scheduler.store.snapshot import Snapshot, VolumeKey
@@ -121,6 +121,7 @@ class Rounds:
         self._dirty = Dirty()
         self._full_at_s = 0.0
         self._scope = Scope({})
+        self._batches: list[Batch] = []
         self._dispatch = Dispatch(streams, clock)
         self._seen = StoreRevision(-1)
         # A plan from before the election, or from before the last commit, would do things twice.
@@ -215,7 +216,7 @@ class Rounds:
         wake_at_unix_s = self._wake_at_unix_s
         is_time = wake_at_unix_s is not None and now_unix_s >= wake_at_unix_s
 
-        def plan() -> tuple[Scope, RoundPlan]:
+        def plan() -> tuple[Scope, RoundPlan, list[Batch]]:
             scope = self._dirty.scope(snapshot, observed, is_full=is_full, is_time=is_time)
             planned = plan_round(
                 snapshot,
@@ -226,11 +227,12 @@ class Rounds:
                 ids=self._ids,
                 scope=scope,
             )
-            return scope, planned
+            return scope, planned, list(batches_of(snapshot, planned.steps, self._term.epoch))
 
         start_s = self._clock.monotonic_s()
         loop = asyncio.get_running_loop()
-        self._scope, planned = await loop.run_in_executor(self._executor, plan)
+        answer = await loop.run_in_executor(self._executor, plan)
+        self._scope, planned, self._batches = answer
         named = [planned.plan.wake_at_unix_s, None if is_time else wake_at_unix_s]
         self._wake_at_unix_s = min((each for each in named if each is not None), default=None)
         if is_full:
@@ -241,10 +243,7 @@ class Rounds:
     async def _commit(self, planned: RoundPlan, outcome: _Outcome) -> _End:
         """Write verdicts, then steps, then events; what is written is told to nodes at once."""
         snapshot = planned.snapshot
-        for batch in verdict_batches(snapshot, planned.plan.verdicts):
-            if (end := await self._write(planned, batch, outcome)) is not _End.DONE:
-                return end
-        for batch in batches_of(snapshot, planned.steps, self._term.epoch):
+        for batch in (*verdict_batches(snapshot, planned.plan.verdicts), *self._batches):
             if (end := await self._write(planned, batch, outcome)) is not _End.DONE:
                 return end
         return await self._tell(planned, outcome)
@@ -252,6 +251,10 @@ class Rounds:
     async def _write(self, planned: RoundPlan, batch: Batch, outcome: _Outcome) -> _End:
         """Commit one batch and note what it made."""
         fences = fences_of(planned.snapshot, self._term.fence)
+        values = {each.key: each.value for each in batch.operations if isinstance(each, Put)}
+        for assignment in batch.assignments:
+            key = assignment_key(assignment.node_id)
+            self._mirror.expect(key, values[key], assignment)
         answer = await self._commit_txn(batch.txn(fences, outcome.revisions))
         outcome.revision = answer.revision
         if isinstance(answer, Conflict):
@@ -308,7 +311,7 @@ class Rounds:
         if self._before is not None:
             drafts += desired_events(self._before, snapshot)
         drafts += condition_events(snapshot, self._streams.take_changes())
-        drafts += round_events(planned, outcome.steps)
+        drafts += round_events(planned, outcome.steps[:EVENT_DRAFTS_MAX])
         pending, fresh = pending_of(planned, self._pending)
         if _all_known(planned):
             drafts += fresh

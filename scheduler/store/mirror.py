@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 from typing import Final
 
 from dray.clock import Clock
 from dray.errors import DeadlineExceeded, FailedPrecondition, Unavailable
 from dray.log import Logger
-from dray.model import StoreRevision
+from dray.model import Assignment, StoreRevision
 from dray.retry import Backoff
 from scheduler.store.base import Change, Changes, Compacted, Store
-from scheduler.store.keys import ROOT
+from scheduler.store.keys import ROOT, Kind, ParsedKey
 from scheduler.store.snapshot import Snapshot
 from scheduler.store.view import Decoded, View, decode_change
 
@@ -30,6 +31,7 @@ __all__ = ["NO_CLUSTER_HINT", "Mirror"]
 
 NO_CLUSTER_HINT: Final = "make it with `dray init --etcd URL`, once, on any machine that reaches it"
 _PAUSE: Final = Backoff(first_s=0.1, max_s=1.0)  # between listings that failed; etcd may be away
+EXPECTED_MAX: Final = 10_000  # assignments that were told of and have not come back
 _TURN_S: Final = 0.005  # decoding lets other tasks run after so long: 2,000,000 tasks take seconds
 
 
@@ -53,6 +55,7 @@ class Mirror:
         self._revision = StoreRevision(0)
         self._changed = asyncio.Event()
         self._is_older = asyncio.Event()
+        self._expected: dict[str, tuple[bytes, Assignment]] = {}
 
     @property
     def revision(self) -> StoreRevision:
@@ -88,6 +91,18 @@ class Mirror:
         """
         while self._revision < revision:
             await self._changed.wait()
+
+    def expect(self, key: str, value: bytes, assignment: Assignment) -> None:
+        """Tell what is about to be written, so that it need not be read when it comes back.
+
+        Args:
+            key: The key.
+            value: The bytes; other ones are read as always.
+            assignment: What they say, whatever its mod revision.
+        """
+        if len(self._expected) >= EXPECTED_MAX:
+            self._expected.clear()
+        self._expected[key] = (value, assignment)
 
     def saw_revision(self, revision: StoreRevision) -> None:
         """Tell that a reply of the store named this revision.
@@ -176,13 +191,22 @@ class Mirror:
         found: list[Decoded] = []
         turn_at_s = self._clock.monotonic_s() + _TURN_S
         for change in changes:
-            decoded = decode_change(change)
+            decoded = self._known(change) or decode_change(change)
             if decoded is not None:
                 found.append(decoded)
             if self._clock.monotonic_s() >= turn_at_s:
                 await self._clock.sleep(0)
                 turn_at_s = self._clock.monotonic_s() + _TURN_S
         return found
+
+    def _known(self, change: Change) -> Decoded | None:
+        """Return what a change says if that was told before it was written."""
+        value, assignment = self._expected.pop(change.key, (b"", None))
+        if assignment is None or change.item is None or change.item.value != value:
+            return None
+        key = ParsedKey(Kind.ASSIGNMENT, (assignment.node_id,))
+        found = replace(assignment, mod_revision=change.item.mod_revision)
+        return Decoded(key, change.key, change.item, found)
 
     def _become(self, view: View, revision: StoreRevision) -> None:
         self._view = view

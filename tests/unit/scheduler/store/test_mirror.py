@@ -181,3 +181,21 @@ async def test_a_store_that_went_back_is_listed_again() -> None:
         revision = await world.write(Put(keys.node_key(node.node_id), encode(node)))
         await mirror.wait_revision(revision)
         assert mirror.snapshot.nodes == {node.node_id: node}
+
+
+async def test_what_was_told_before_it_was_written_is_taken_over() -> None:
+    """The writer's own value comes back with the revision of its key; another one is read."""
+    world = World()
+    async with world.mirrored() as mirror:
+        stored = Assignment(CLUSTER_ID, node_id(1), Epoch(1, 1), StoreRevision(0), (a_task(5),))
+        key = keys.assignment_key(node_id(1))
+        mirror.expect(key, encode(stored), stored)
+        revision = await world.write(Put(key, encode(stored)))
+        await mirror.wait_revision(revision)
+        found = mirror.snapshot.assignments[node_id(1)]
+        assert found.mod_revision == revision
+        assert found.tasks is stored.tasks
+        other = Assignment(CLUSTER_ID, node_id(1), Epoch(1, 2), StoreRevision(0))
+        mirror.expect(key, encode(stored), stored)
+        await mirror.wait_revision(await world.write(Put(key, encode(other))))
+        assert mirror.snapshot.assignments[node_id(1)].epoch == Epoch(1, 2)
