@@ -23,6 +23,7 @@ from dray.errors import (
     NotFound,
     NotLeader,
     PeerMisbehaved,
+    Unavailable,
 )
 from dray.views import (
     CopyOptions,
@@ -185,13 +186,12 @@ class Streams:
         held = self._target(options.target)
         purpose = CopyInto(_with_target(options, held))
         async with self._environment.relays.open(held.node_id, purpose) as relay:
-            async for request in requests:
-                if request.WhichOneof("message") != "archive":
-                    raise InvalidRequest("after the first message come pieces of an archive")
-                if len(request.archive) > CHUNK_BYTES_MAX:
-                    raise InvalidRequest(f"a piece has at most {CHUNK_BYTES_MAX} bytes")
-                await relay.send(request.archive)
-            await relay.end_input()
+            try:
+                await _send_archive(requests, relay)
+            except Unavailable:
+                async for _ in relay.output():  # the node says there why it took no more
+                    pass
+                raise
             async for _ in relay.output():
                 pass
             done = CopyToTaskResponse(self._header(), relay.copied_bytes)
@@ -318,6 +318,17 @@ async def _pump_input(requests: AsyncIterator[Any], relay: Relay) -> None:
             await relay.send(from_proto(request.input, ExecInput))
     except DrayError:
         return
+
+
+async def _send_archive(requests: AsyncIterator[Any], relay: Relay) -> None:
+    """Send the pieces of a user's archive to the node."""
+    async for request in requests:
+        if request.WhichOneof("message") != "archive":
+            raise InvalidRequest("after the first message come pieces of an archive")
+        if len(request.archive) > CHUNK_BYTES_MAX:
+            raise InvalidRequest(f"a piece has at most {CHUNK_BYTES_MAX} bytes")
+        await relay.send(request.archive)
+    await relay.end_input()
 
 
 async def _pass_on(first: Any, requests: AsyncIterator[Any], call: Any) -> None:

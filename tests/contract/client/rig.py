@@ -61,7 +61,10 @@ LIMITS = ClientLimits(call_s=8.0, attempt_s=3.0, unreachable_s=1.0)
 
 
 class FakeRelay:
-    """A relay whose node answers from a script, and whose input is kept."""
+    """A relay whose node answers from a script, and whose input is kept.
+
+    A script that is nothing but an error is a node that takes no input.
+    """
 
     def __init__(self, script: Iterable[RelayOutput | DrayError]) -> None:
         self._script = list(script)
@@ -77,6 +80,8 @@ class FakeRelay:
 
     async def send(self, message: RelayInput) -> None:
         """Keep the message."""
+        if len(self._script) == 1 and isinstance(self._script[0], DrayError):
+            raise Unavailable("the relay has ended")
         self.inputs.append(message)
 
     async def end_input(self) -> None:

@@ -15,6 +15,7 @@ from dray.errors import (
     DrayError,
     FailedPrecondition,
     InvalidRequest,
+    NotFound,
     NotLeader,
     PermissionDenied,
     Unavailable,
@@ -192,6 +193,9 @@ async def test_archives_are_copied_both_ways(asked: int) -> None:
         assert [type(purpose) for _, purpose in relays.opened] == [CopyInto, CopyFrom]
         with pytest.raises(InvalidRequest, match="absolute"):
             await client.copy_to_task(CopyOptions(WEB, "data"), pieces(b"x"))
+        relays.scripts[node_id(1)] = [NotFound("there is no /data in the container")]
+        with pytest.raises(NotFound, match="no /data"):
+            await client.copy_to_task(options, pieces(b"x"))
         relays.scripts[node_id(1)] = [b"one", Unavailable("it broke")]
         with pytest.raises(Unavailable, match="it broke"):
             _ = [piece async for piece in client.copy_from_task(options)]
