@@ -20,7 +20,7 @@ from dray.addresses import HostPort
 from dray.api.v1 import node_pb2, node_pb2_grpc, types_pb2
 from dray.clock import Clock
 from dray.convert import from_proto
-from dray.errors import DrayError, InvalidRequest, PeerMisbehaved, Unavailable
+from dray.errors import DeadlineExceeded, DrayError, InvalidRequest, PeerMisbehaved, Unavailable
 from dray.log import Logger
 from dray.model import ContentRef, Epoch, FaultKind, NodeInfo, StoreRevision
 from dray.names import ClusterId, NodeId, TaskId, id_bytes, id_text
@@ -139,6 +139,8 @@ class Session:
         self.config = config
         self.connection: Connection | None = None
         self._call: Any = None
+        self._reading: asyncio.Task[Any] | None = None
+        self._writing: asyncio.Task[None] | None = None
         self._sending = asyncio.Lock()
         self._is_joining = False
         self._last_leader: tuple[NodeId, Epoch] | None = None
@@ -200,8 +202,8 @@ class Session:
             return _Ended(reason=str(error))
         finally:
             self._call = None
-            with contextlib.suppress(asyncio.CancelledError):
-                await channel.close(0.0)
+            await self._end_calls()
+            await channel.close(0.0)
 
     async def _speak(self, address: HostPort, channel: grpc.aio.Channel) -> _Ended:
         stub = node_pb2_grpc.NodeServiceStub(channel)
@@ -209,7 +211,7 @@ class Session:
         self._call = stub.Session()
         async with asyncio.timeout(CONNECT_WITHIN_S):
             await self._send(node_pb2.SessionRequest(hello=hello_to_proto(greeting)))
-            response = await self._call.read()
+            response = await self._read()
         if response is grpc.aio.EOF:
             return _Ended(reason="it ended the stream at once")
         kind = response.WhichOneof("message")
@@ -295,12 +297,11 @@ class Session:
         reporting = asyncio.create_task(self._parts.reports.run(self._send), name="reports")
         try:
             while True:
-                reading = asyncio.ensure_future(self._call.read())
+                reading = self._begin_read()
                 await asyncio.wait({reading, reporting}, return_when=asyncio.FIRST_COMPLETED)
                 if reporting.done() and not reading.done():
-                    reading.cancel()
                     return _Ended(reason=_why(reporting))
-                response = reading.result()
+                response = await self._read()
                 if response is grpc.aio.EOF:
                     return _Ended(reason="it ended the stream")
                 kind = response.WhichOneof("message")
@@ -317,6 +318,26 @@ class Session:
                 await self._obey(kind, response)
         finally:
             await _cancelled(reporting)
+
+    def _begin_read(self) -> asyncio.Task[Any]:
+        """Return the read that goes on: it is never cancelled, which would end the whole stream."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(_next(self._call))
+        return self._reading
+
+    async def _read(self) -> Any:
+        """Return the next message, or EOF; who is cancelled meanwhile loses none."""
+        reading = self._begin_read()
+        await asyncio.wait({reading})
+        self._reading = None
+        return reading.result()
+
+    async def _end_calls(self) -> None:
+        """Let go of a read and a write whose stream has ended."""
+        pending = [task for task in (self._reading, self._writing) if task is not None]
+        self._reading = self._writing = None
+        for task in pending:
+            await _cancelled(task)
 
     async def _obey(self, kind: str | None, response: node_pb2.SessionResponse) -> None:
         match kind:
@@ -361,10 +382,18 @@ class Session:
     async def _send(self, request: node_pb2.SessionRequest) -> None:
         if self.identity.cluster_id is not None:
             request.cluster_id = id_bytes(self.identity.cluster_id)
-        async with self._sending, asyncio.timeout(WRITE_WITHIN_S):
+        async with self._sending:
+            if self._writing is not None:  # its sender was cancelled; the write itself never is
+                await asyncio.wait({self._writing}, timeout=WRITE_WITHIN_S)
+                _look(self._writing)
             if self._call is None:
                 raise Unavailable("the stream has ended")
-            await self._call.write(request)
+            self._writing = asyncio.create_task(_write(self._call, request))
+            done, _ = await asyncio.wait({self._writing}, timeout=WRITE_WITHIN_S)
+            if not done:
+                raise DeadlineExceeded(f"the leader has not read for {WRITE_WITHIN_S:g} s")
+            writing, self._writing = self._writing, None
+            writing.result()
 
     async def _say_goodbye(self) -> None:
         """Tell the leader how the node leaves, and wait for it to end the stream."""
@@ -384,7 +413,7 @@ class Session:
 
     async def _read_to_the_end(self) -> None:
         """Go on obeying, as tasks move away, until the leader ends the stream."""
-        while (response := await self._call.read()) is not grpc.aio.EOF:
+        while (response := await self._read()) is not grpc.aio.EOF:
             await self._obey(response.WhichOneof("message"), response)
 
     # ---- contents --------------------------------------------------------------------------------
@@ -420,19 +449,37 @@ def _why(task: asyncio.Task[None]) -> str:
         error = error.exceptions[0]
     if isinstance(error, grpc.aio.AioRpcError):
         return f"{error.code().name}: {error.details()}"
-    if isinstance(error, TimeoutError):
-        return "it does not read"
     if isinstance(error, DrayError):
         return str(error)
-    if isinstance(error, asyncio.InvalidStateError):
-        return "the stream has ended"
     assert error is not None
     raise error
 
 
-async def _cancelled(task: asyncio.Task[None]) -> None:
+async def _write(call: Any, request: node_pb2.SessionRequest) -> None:
+    """Write one message.
+
+    Raises:
+        Unavailable: The stream has ended.
+    """
+    try:
+        await call.write(request)
+    except asyncio.InvalidStateError as error:
+        raise Unavailable("the stream has ended") from error
+
+
+async def _next(call: Any) -> Any:
+    """Return the next message of a call, or EOF."""
+    return await call.read()
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> None:
     """Cancel a task and wait for its end; how it ended does not matter any more."""
     task.cancel()
     await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()  # looked at, or it would be logged as lost
+    _look(task)
+
+
+def _look(task: asyncio.Task[Any]) -> None:
+    """Look at how a task failed, or it would be logged as lost."""
+    if task.done() and not task.cancelled():
+        task.exception()

@@ -1,0 +1,252 @@
+"""Do the node's session and the scheduler's own service for nodes understand each other?"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import random
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dray.addresses import HostPort
+from dray.api.v1 import node_pb2_grpc
+from dray.clock import SystemClock
+from dray.log import get_logger
+from dray.model import (
+    Assignment,
+    AttemptState,
+    ClusterRecord,
+    Epoch,
+    NodeCapacity,
+    NodeInfo,
+    NodeUsage,
+    Platform,
+    StoreRevision,
+    TaskUsage,
+)
+from dray.names import id_text
+from dray.tls import server
+from node.agent.agent import Agent, AgentParts, AgentSettings
+from node.agent.alone import NoDiscovery, PlainNetwork
+from node.agent.contents import ContentFiles
+from node.agent.disk import Disk
+from node.agent.faults import Faults
+from node.agent.session.reports import Reports
+from node.agent.session.stream import Session, SessionParts, SessionSettings
+from node.agent.stored import NodeConfig
+from node.runtime.fake import FakeRuntime
+from node.runtime.fake_engine import FakeEngine
+from scheduler.nodes.parts import share_of
+from scheduler.store import keys
+from scheduler.store.base import Put, Txn
+from scheduler.store.codec import encode
+from tests.builders import CLUSTER_ID, a_key, a_record, a_service, a_slot, a_task, task_id
+from tests.integration.test_node_streams import EPOCH, Cluster
+from tests.node_agent import Contents
+
+WAIT_S = 20.0
+CAPACITY = NodeCapacity(2000, 1024**3)
+
+
+class Figures:
+    """Measures nothing."""
+
+    def capacity(self) -> NodeCapacity:
+        """Return what the machine has."""
+        return CAPACITY
+
+    def node_usage(self) -> NodeUsage:
+        """Return what the machine uses."""
+        return NodeUsage(memory_bytes=77)
+
+    def task_usages(self) -> tuple[TaskUsage, ...]:
+        """Return nothing."""
+        return ()
+
+
+@dataclass
+class Daemon:
+    """A node with its session, on the fake engine."""
+
+    session: Session
+    agent: Agent
+    faults: Faults
+
+
+@contextlib.asynccontextmanager
+async def scheduler() -> AsyncIterator[tuple[Cluster, HostPort]]:
+    """Run a scheduler's side that leads, on a port of its own."""
+    cluster = Cluster()
+    await cluster.store.commit(Txn((), (Put(keys.CLUSTER, encode(ClusterRecord(CLUSTER_ID))),)))
+    bound = server(HostPort("127.0.0.1", 0), None)
+    node_pb2_grpc.add_NodeServiceServicer_to_server(cluster.service, bound.server)
+    mirroring = asyncio.create_task(cluster.mirror.run())
+    await bound.server.start()
+    await cluster.mirror.wait_revision(StoreRevision(2))
+    running = asyncio.create_task(cluster.service.run(cluster.service.begin(EPOCH)))
+    try:
+        yield cluster, bound.address
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+        cluster.service.end()
+        await bound.server.stop(None)
+        mirroring.cancel()
+        await asyncio.wait({mirroring})
+
+
+@contextlib.asynccontextmanager
+async def daemon(
+    folder: Path, engine: FakeEngine, addresses: tuple[HostPort, ...]
+) -> AsyncIterator[Daemon]:
+    """Run a node's agent and session; its end says goodbye."""
+    disk, clock, log = Disk(folder), SystemClock(), get_logger("node")
+    identity = await asyncio.to_thread(disk.open, lambda: id_text(b"n" * 16), clock.unix_s())
+    config = await asyncio.to_thread(disk.read_config)
+    runtime, discovery, faults = FakeRuntime(engine), NoDiscovery(), Faults(clock, log)
+    contents = ContentFiles(Contents(), folder, folder / "run")
+    agent = Agent(
+        AgentSettings(identity.node_id, "n1", "127.0.0.1"),
+        AgentParts(disk, runtime, PlainNetwork(), discovery, contents, clock, log),
+    )
+    await agent.load()
+
+    def info(life: int) -> NodeInfo:
+        return NodeInfo(
+            identity.node_id, "n1", life, "boot", "0.1.0", "127.0.0.1", 7401, Platform(), "24",
+            CAPACITY,
+        )  # fmt: skip
+
+    async def configured(_: NodeConfig) -> None:
+        return None
+
+    parts = SessionParts(
+        disk,
+        agent,
+        discovery,
+        Reports(agent, discovery, runtime, Figures(), faults, clock),
+        faults,
+        clock,
+        random.Random(1),
+        log,
+        info,
+        configured,
+        lambda message, connection: None,
+    )
+    session = Session(SessionSettings(addresses), parts, identity, config)
+    tasks = [asyncio.create_task(session.run()), asyncio.create_task(agent.run())]
+    try:
+        yield Daemon(session, agent, faults)
+    finally:
+        for task in tasks:
+            task.cancel()
+            await asyncio.wait({task})
+        await runtime.close()
+        await asyncio.to_thread(disk.close)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(WAIT_S):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+async def assign(cluster: Cluster, daemon: Daemon, *numbers: int) -> None:
+    """Store an assignment, and push it as a round does."""
+    node_id = daemon.session.identity.node_id
+    record = a_record(a_service())
+    await cluster.write(Put(keys.revision_key(a_key(), record.revision), encode(record)))
+    tasks = tuple(a_task(number, a_slot(number), epoch=EPOCH) for number in numbers)
+    stored = Assignment(CLUSTER_ID, node_id, EPOCH, StoreRevision(0), tasks)
+    await cluster.write(Put(keys.assignment_key(node_id), encode(stored)))
+    share = share_of(cluster.mirror.snapshot, node_id)
+    assert share is not None
+    await cluster.streams.push(node_id, share.assignment, share.projects)
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    """Return an engine that outlives daemons."""
+    seconds = itertools.count(1_700_000_000)
+    return FakeEngine(lambda: float(next(seconds)), images=["web:1"])
+
+
+def attempt_state(cluster: Cluster, number: int) -> AttemptState | None:
+    """Return what the leader knows of a task."""
+    report = cluster.streams.observations.observed().attempts.get(task_id(number))
+    return None if report is None else report.state
+
+
+async def test_a_node_joins_runs_its_assignment_and_reports(
+    tmp_path: Path, engine: FakeEngine
+) -> None:
+    """From nothing to running tasks that the leader knows of; unlisted ones are forgotten."""
+    async with (
+        scheduler() as (cluster, address),
+        daemon(tmp_path / "n", engine, (address,)) as node,
+    ):
+        await until(lambda: node.session.connection is not None)
+        assert node.session.config is not None
+        assert node.session.config.record.subnet == "10.192.0.0/23"
+        await assign(cluster, node, 1, 2)
+        await until(lambda: attempt_state(cluster, 1) is AttemptState.RUNNING)
+        await until(lambda: attempt_state(cluster, 2) is AttemptState.RUNNING)
+        observed = cluster.streams.observations.observed()
+        assert observed.nodes[node.session.identity.node_id].condition.name == "READY"
+        await assign(cluster, node, 2)
+        await until(lambda: attempt_state(cluster, 1) is None)
+        assert attempt_state(cluster, 2) is AttemptState.RUNNING
+
+
+async def test_a_new_daemon_resends_everything_with_a_higher_life(
+    tmp_path: Path, engine: FakeEngine
+) -> None:
+    """The leader learns of what runs without anybody touching it."""
+    async with scheduler() as (cluster, address):
+        async with daemon(tmp_path / "n", engine, (address,)) as node:
+            await until(lambda: node.session.connection is not None)
+            await assign(cluster, node, 1)
+            await until(lambda: attempt_state(cluster, 1) is AttemptState.RUNNING)
+            life = node.session.identity.life
+        async with daemon(tmp_path / "n", engine, (address,)) as node:
+            await until(lambda: node.session.connection is not None)
+            assert node.session.identity.life > life
+            await until(lambda: attempt_state(cluster, 1) is AttemptState.RUNNING)
+            assert len(engine.containers) == 1
+
+
+async def test_a_scheduler_that_does_not_lead_sends_the_node_on(
+    tmp_path: Path, engine: FakeEngine
+) -> None:
+    """It follows the redirection, and goes on looking when nobody is there."""
+    async with scheduler() as (_, address):
+        dead = HostPort("127.0.0.1", 9)
+        async with daemon(tmp_path / "n", engine, (dead, address)) as node:
+            await until(lambda: node.session.connection is not None)
+            assert node.session.connection is not None
+            assert node.session.connection.address == address
+
+
+async def test_a_node_runs_on_while_the_leader_is_away(tmp_path: Path, engine: FakeEngine) -> None:
+    """The end of a stream says nothing; the next leader hears all of it."""
+    folder = tmp_path / "n"
+    async with scheduler() as (cluster, address), daemon(folder, engine, (address,)) as node:
+        await until(lambda: node.session.connection is not None)
+        await assign(cluster, node, 1)
+        await until(lambda: attempt_state(cluster, 1) is AttemptState.RUNNING)
+        cluster.service.end()
+        await until(lambda: node.session.connection is None)
+        report = node.agent.book.reports[task_id(1)]
+        assert report.state is AttemptState.RUNNING
+        again = cluster.service.begin(Epoch(EPOCH.generation, EPOCH.create_revision + 1))
+        running = asyncio.create_task(cluster.service.run(again))
+        try:
+            await until(lambda: attempt_state(cluster, 1) is AttemptState.RUNNING)
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
