@@ -161,9 +161,9 @@ class Lineage:
         return self, position + 1
 
     def stale(self, kept: Kept, position: int) -> NDArray[np.intp]:
-        """Return the rows in which kept columns may not hold for a view, each once."""
+        """Return the rows in which kept columns may not hold for a view, some more than once."""
         first, last = sorted((kept.position, position))
-        return np.unique(np.concatenate([*self.changes[first:last], kept.rows]))
+        return np.concatenate([*self.changes[first:last], kept.rows])
 
     def keep(self, key: Hashable, kept: Kept) -> None:
         """Keep columns; those that were kept longest go for them."""

@@ -392,9 +392,10 @@ class Room:
         else:
             ranks, after = kept.columns
             found = Ranked(ask, board.scored, allowed, ranks.copy(), after.copy())
-            rows = np.union1d(view.lineage.stale(kept, view.position), self._changed())
-            if len(rows):
-                board.rank(found, rows)
+            is_stale = np.zeros(len(ranks), dtype=np.bool_)
+            is_stale[view.lineage.stale(kept, view.position)] = True
+            is_stale[self._log] = True
+            board.rank(found, np.flatnonzero(is_stale))
         found.seen = len(self._log)
         return found
 
