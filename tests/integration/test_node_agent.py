@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import docker.errors
 import pytest
@@ -60,7 +61,7 @@ def rig(host: Host, tmp_path: Path) -> Iterator[Rig]:
 def on_host(host: Host) -> dict[str, str]:
     """Return the ids and start times of the containers that run on a host, by name."""
     found = host.docker.containers.list(filters={"label": f"dray.cluster-id={CLUSTER}"})
-    return {each.name: f"{each.id} {each.attrs['State']['StartedAt']}" for each in found}
+    return {str(each.name): f"{each.id} {each.attrs['State']['StartedAt']}" for each in found}
 
 
 def left_on_host(host: Host) -> int:
@@ -158,7 +159,8 @@ async def test_what_goes_wrong_ends_in_a_reason(
     rig: Rig, host: Host, changes: dict[str, object], state: AttemptState, words: str
 ) -> None:
     """A user reads why, and nothing is left of the task once it is unlisted."""
-    entry = an_entry(**{"image": IMAGE, "command": OBEYS, "restart": NEVER, **changes})
+    given: dict[str, Any] = {"image": IMAGE, "command": OBEYS, "restart": NEVER, **changes}
+    entry = an_entry(**given)
     async with rig.daemon():
         await rig.assign(a_task(1), entries=(entry,))
         report = await rig.reached(state)

@@ -146,19 +146,14 @@ async def test_a_task_whose_policy_says_so_stays_ended(rig: FakeRig) -> None:
         assert not rig.engine.containers
 
 
-@pytest.mark.parametrize(
-    ("call", "state"),
-    [(Call.PULL, S.REJECTED), (Call.CREATE, S.REJECTED), (Call.START, S.REJECTED)],
-)
-async def test_a_refusal_rejects_the_attempt_with_its_words(
-    rig: FakeRig, call: Call, state: AttemptState
-) -> None:
+@pytest.mark.parametrize("call", list(Call))
+async def test_a_refusal_rejects_the_attempt_with_its_words(rig: FakeRig, call: Call) -> None:
     """The reason is the engine's, and the next attempt succeeds when it is gone."""
     rig.engine.refuse(call, Refused(Refusal.DISK_FULL, "no space left on device"))
     async with rig.daemon():
         entry = an_entry(restart=RestartPolicy(delay_s=0.5))
         await rig.assign(a_task(1), entries=(entry,))
-        assert (await rig.reached(S.REJECTED)).reason == "no space left on device"
+        assert (await rig.reached(S.REJECTED)).reason.endswith("no space left on device")
         await rig.reached(S.RUNNING, attempt=2)
 
 
