@@ -110,6 +110,28 @@ class _Node:
     orphans: tuple[Orphan, ...] = ()
     volumes: dict[str, NodeVolume] = field(default_factory=dict)
     pulls: tuple[PullProgress, ...] = ()
+    seen: NodeObservation | None = None
+    """What `observed` makes of it; None: something has changed since."""
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it said that it leaves for good."""
+        return self.goodbye is not None and self.goodbye.kind is GoodbyeKind.SHUTDOWN
+
+    def observation(self) -> NodeObservation:
+        """Return what planning sees of it."""
+        if self.seen is None:
+            self.seen = NodeObservation(
+                self.condition,
+                self.since_unix_s,
+                self.info,
+                self.usage,
+                self.faults if self.clone is None else (*self.faults, self.clone),
+                is_leaving=self.is_leaving,
+                has_all_attempts=self.has_all,
+                volumes=frozenset(self.volumes),
+            )
+        return self.seen
 
 
 class Observations:
@@ -127,6 +149,10 @@ class Observations:
         self._started_s = started_s
         self._expected = frozenset(expected)
         self._nodes: dict[NodeId, _Node] = {}
+        self._up: set[NodeId] = set()
+        # Ready, with a live stream, missed by nobody: nearly all nodes, nearly always. Whatever
+        # befalls one takes it out, so that a judgement looks at the others only.
+        self._settled: set[NodeId] = set()
         self._attempts: Shards[TaskId, AttemptReport] = Shards()
         self._usage: Shards[TaskId, TaskUsage] = Shards()
         self._earlier: dict[TaskId, tuple[AttemptReport, ...]] = {}
@@ -143,7 +169,8 @@ class Observations:
         node = self._node(hello.info.node_id)
         if hello.info.life != node.life:
             node.clone, node.has_all, node.refused = None, False, ""
-        node.stream = Stream(StreamKind.UP, now_s)
+        node.stream, node.seen = Stream(StreamKind.UP, now_s), None
+        self._up.add(hello.info.node_id)
         node.life, node.hello, node.info = hello.info.life, hello, hello.info
         node.goodbye, node.held = None, hello.held
         self._forget_reporter(hello.info.node_id)
@@ -153,28 +180,27 @@ class Observations:
         node = self._node(node_id)
         if node.stream.kind is not StreamKind.UP:
             return
-        has_left = node.goodbye is not None and node.goodbye.kind is GoodbyeKind.SHUTDOWN
-        node.stream = Stream(StreamKind.LEFT if has_left else StreamKind.LOST, now_s)
+        node.stream = Stream(StreamKind.LEFT if node.is_leaving else StreamKind.LOST, now_s)
+        self._up.discard(node_id)
+        self._unsettle(node_id, now_s)
 
     def answered(self, node_id: NodeId, now_s: float) -> None:
         """Note that a stream that was taken for lost, and is still open, carries messages."""
         node = self._node(node_id)
         if node.stream.kind is StreamKind.LOST:
             node.stream = Stream(StreamKind.UP, now_s)
+            self._up.add(node_id)
 
     def is_up(self, node_id: NodeId) -> bool:
         """Return whether a node's stream is up."""
-        node = self._nodes.get(node_id)
-        return node is not None and node.stream.kind is StreamKind.UP
+        return node_id in self._up
 
     def leaving(self) -> list[NodeId]:
         """Return the nodes that said that they leave for good, and are still connected, by id."""
         return sorted(
             node_id
             for node_id, node in self._nodes.items()
-            if node.goodbye is not None
-            and node.goodbye.kind is GoodbyeKind.SHUTDOWN
-            and node.stream.kind is StreamKind.UP
+            if node.is_leaving and node_id in self._up
         )
 
     def life(self, node_id: NodeId) -> int:
@@ -191,11 +217,14 @@ class Observations:
         """Note that another daemon claims a node's id; stays until the node's next life."""
         node = self._node(node_id)
         if node.clone is None:
+            node.seen = None
             node.clone = Fault(FaultKind.CLONE, now_unix_s, message)
 
     def forget(self, node_id: NodeId) -> None:
         """Forget a node that was removed from the registry."""
         node = self._nodes.pop(node_id, None)
+        self._up.discard(node_id)
+        self._settled.discard(node_id)
         for task_id in node.tasks if node else ():
             self._drop_attempt(task_id)
         self._findings.pop(node_id, None)
@@ -211,6 +240,8 @@ class Observations:
             Whether a round should look at it: tasks, faults, volumes or capacity changed.
         """
         node = self._node(node_id)
+        if not isinstance(message, EvidenceReport):
+            node.seen = None
         match message:
             case AttemptReports():
                 return self._take_attempts(node, message)
@@ -251,34 +282,24 @@ class Observations:
         self, registered: Collection[NodeId], now_s: float, now_unix_s: float
     ) -> tuple[ConditionChange, ...]:
         """Judge every registered node anew; return whose condition changed, by id."""
-        up = sum(node.stream.kind is StreamKind.UP for node in self._nodes.values())
-        self._note_times(registered, up, now_s)
+        known = frozenset(registered)
+        self._note_times(known, now_s)
         changes = []
-        for node_id in sorted(registered):
+        for node_id in sorted(known - self._settled):
             node = self._node(node_id)
-            after = self._judged(node_id, node, up, now_s)
+            after = self._judged(node_id, node, now_s)
             if after is NodeCondition.READY:
                 node.ready_at_s = now_s
+                if node_id not in self._missed:
+                    self._settled.add(node_id)
             if after is not node.condition:
                 changes.append(ConditionChange(node_id, node.condition, after))
-                node.condition, node.since_unix_s = after, now_unix_s
+                node.condition, node.since_unix_s, node.seen = after, now_unix_s, None
         return tuple(changes)
 
     def observed(self) -> Observed:
         """Return what reconciling needs, as of now; later reports do not show in it."""
-        nodes = {
-            node_id: NodeObservation(
-                node.condition,
-                node.since_unix_s,
-                node.info,
-                node.usage,
-                node.faults if node.clone is None else (*node.faults, node.clone),
-                is_leaving=node.goodbye is not None and node.goodbye.kind is GoodbyeKind.SHUTDOWN,
-                has_all_attempts=node.has_all,
-                volumes=frozenset(node.volumes),
-            )
-            for node_id, node in self._nodes.items()
-        }
+        nodes = {node_id: node.seen or node.observation() for node_id, node in self._nodes.items()}
         return Observed(nodes, self._attempts.view())
 
     def usage(self) -> Mapping[TaskId, TaskUsage]:
@@ -394,6 +415,7 @@ class Observations:
                 self._unmiss(each.target, reporter)
             else:
                 self._missed.setdefault(each.target, set()).add(reporter)
+                self._unsettle(each.target, now_s)
 
     def _take_result(self, node: _Node, message: AssignmentResult) -> bool:
         if message.is_accepted:
@@ -419,6 +441,12 @@ class Observations:
             if not self._findings[target]:
                 del self._findings[target]
 
+    def _unsettle(self, node_id: NodeId, now_s: float) -> None:
+        """Have a node judged again; it was ready until now."""
+        if node_id in self._settled:
+            self._settled.discard(node_id)
+            self._nodes[node_id].ready_at_s = now_s
+
     def _unmiss(self, target: NodeId, reporter: NodeId) -> None:
         missed_by = self._missed.get(target, set())
         missed_by.discard(reporter)
@@ -435,9 +463,9 @@ class Observations:
         life = max([self.life(target), *(each.said.target_life for each in found)])
         return [each for each in found if each.said.target_life == life]
 
-    def _note_times(self, registered: Collection[NodeId], up: int, now_s: float) -> None:
+    def _note_times(self, registered: frozenset[NodeId], now_s: float) -> None:
         """Note since when reporters are few, and since when half of the nodes are connected."""
-        age_s = now_s - self._started_s
+        age_s, up = now_s - self._started_s, len(self._up)
         has_half = 2 * up >= len(registered)
         self._may_judge |= age_s >= JUDGE_LATEST_S or (age_s >= JUDGE_EARLIEST_S and has_half)
         if not has_half:
@@ -450,20 +478,20 @@ class Observations:
         elif self._few_since_s is None:
             self._few_since_s = now_s
 
-    def _lately_ready(self, registered: Collection[NodeId], now_s: float) -> int:
-        lately = {
-            node_id
-            for node_id, node in self._nodes.items()
-            if node.ready_at_s is not None and now_s - node.ready_at_s <= LATELY_S
-        }
-        if now_s - self._started_s <= LATELY_S:
-            lately |= self._expected
-        return sum(node_id in lately for node_id in registered)
+    def _lately_ready(self, registered: frozenset[NodeId], now_s: float) -> int:
+        is_early = now_s - self._started_s <= LATELY_S
+        left = 0
+        for node_id in registered - self._settled:
+            node = self._nodes.get(node_id)
+            ready_at_s = None if node is None else node.ready_at_s
+            is_lately = ready_at_s is not None and now_s - ready_at_s <= LATELY_S
+            left += is_lately or (is_early and node_id in self._expected)
+        return len(registered & self._settled) + left
 
-    def _judged(self, node_id: NodeId, node: _Node, up: int, now_s: float) -> NodeCondition:
-        is_up = node.stream.kind is StreamKind.UP
+    def _judged(self, node_id: NodeId, node: _Node, now_s: float) -> NodeCondition:
+        is_up, up = node_id in self._up, len(self._up)
         if is_up and node_id not in self._missed:
-            return NodeCondition.READY  # nearly all nodes, nearly always
+            return NodeCondition.READY
         findings = tuple(
             Finding(each.said.reach, each.since_s, each.said.last_contact_s is not None)
             for each in self._current(node_id)
