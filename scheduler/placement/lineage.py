@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -86,10 +87,8 @@ class Attributes:
         return found
 
     def keep(self, key: Hashable, value: object) -> None:
-        """Keep something that depends on the attributes alone; the oldest one goes for it."""
-        while len(self.masks) >= MASKS_MAX:
-            self.masks.pop(next(iter(self.masks)), None)
-        self.masks[key] = value
+        """Keep something that depends on the attributes alone; the oldest ones go for it."""
+        self.masks = _bounded({**self.masks, key: value}, MASKS_MAX)
 
     def price_ranks(self, label: str) -> NDArray[np.int64]:
         """Return the rank of each node's price, from 0 for the cheapest: int64[n_nodes].
@@ -165,9 +164,13 @@ class Lineage:
         first, last = sorted((kept.position, position))
         return np.concatenate([*self.changes[first:last], kept.rows])
 
-    def keep(self, key: Hashable, kept: Kept) -> None:
+    def keep(self, columns: Mapping[Hashable, Kept]) -> None:
         """Keep columns; those that were kept longest go for them."""
-        self.kept.pop(key, None)
-        while len(self.kept) >= KEPT_MAX:
-            self.kept.pop(next(iter(self.kept)), None)
-        self.kept[key] = kept
+        others = {key: kept for key, kept in self.kept.items() if key not in columns}
+        self.kept = _bounded({**others, **columns}, KEPT_MAX)
+
+
+def _bounded(values: dict[Hashable, Any], most: int) -> dict[Hashable, Any]:
+    """Return the newest values. Mappings are replaced and never changed: others may read them."""
+    beyond = len(values) - most
+    return dict(islice(values.items(), beyond, None)) if beyond > 0 else values

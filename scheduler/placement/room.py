@@ -412,9 +412,11 @@ class Room:
             return
         lineage, position = self.view.lineage, self.view.position
         changed = self._changed()
-        for key, kind in self._ranked.items():
-            lineage.keep(key, Kept((kind.ranks, kind.after), position, changed))
-        lineage.keep("values", Kept((self.board.values,), position, changed))
+        kept: dict[Hashable, Kept] = {
+            key: Kept((kind.ranks, kind.after), position, changed)
+            for key, kind in self._ranked.items()
+        }
+        lineage.keep({**kept, "values": Kept((self.board.values,), position, changed)})
 
     def take(
         self,
