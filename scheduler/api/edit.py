@@ -2,7 +2,8 @@
 
 A `ProjectEdit` gathers the services, addresses and contents that a call writes and removes. All
 writes of a project compare the revision of its one record, which each of them writes as well: they
-follow one another, whichever scheduler makes them. Addresses are create-if-absent keys.
+follow one another, whichever scheduler makes them. Addresses are create-if-absent keys. The newest
+revision of a service is under its own key; it goes to the older ones when another one follows.
 """
 
 from __future__ import annotations
@@ -287,12 +288,13 @@ class ProjectEdit:
     def _operations(self) -> list[Operation]:
         operations = list(self._more)
         for key, record in self._services.items():
+            old = self.snapshot.services.get(key)
+            if old is not None:  # its tasks still run it, and people may want it back
+                operations.append(Put(revision_key(key, old.revision), encode(old)))
             if record is None:
                 operations.append(Delete(service_key(key)))
-                continue
-            value = encode(record)
-            operations.append(Put(service_key(key), value))
-            operations.append(Put(revision_key(key, record.revision), value))
+            else:
+                operations.append(Put(service_key(key), encode(record)))
         for address, owner in self._vips.items():
             if owner is None:
                 operations.append(Delete(vip_key(address)))
@@ -303,24 +305,33 @@ class ProjectEdit:
         return operations
 
     def _old_revisions(self) -> Iterator[Operation]:
-        """Yield the removal of revisions beyond those that are kept; the next write finds more."""
+        """Yield the removal of revisions that are not kept; the next write finds more.
+
+        Those beyond the cluster's number, and all of services that are gone; but never one that a
+        task runs, or that a rollout would put back.
+        """
         in_use = self.call.in_use
         if in_use is None:
             return
-        kept_max = self.snapshot.cluster.limits.revisions_max
-        for key, record in self._services.items():
-            numbers = sorted(
-                number
-                for (service, number) in self.snapshot.revisions
-                if service == key and record is not None
-            )
-            if len(numbers) < kept_max:
-                continue
+        numbers: dict[ServiceKey, list[ServiceRevision]] = {}
+        for key, number in self.snapshot.revisions:
+            newest = self.snapshot.services.get(key)
+            is_newest = newest is not None and newest.revision == number
+            if key.project == self.project and not is_newest:
+                numbers.setdefault(key, []).append(number)
+        for key, kept in numbers.items():
             rollout = self.snapshot.rollouts.get(key)
             needed = {*in_use(key), *((rollout.from_revision,) if rollout else ())}
-            for number in numbers[: len(numbers) + 1 - kept_max]:
+            for number in sorted(kept)[: len(kept) - self._older_kept(key)]:
                 if number not in needed:
                     yield Delete(revision_key(key, number))
+
+    def _older_kept(self, key: ServiceKey) -> int:
+        """Return how many of the stored older revisions of a service stay."""
+        if self._services.get(key, self.snapshot.services.get(key)) is None:
+            return 0
+        newest_ones = 2 if self._services.get(key) and key in self.snapshot.services else 1
+        return max(0, self.snapshot.cluster.limits.revisions_max - newest_ones)
 
     def _old_contents(self, written: ProjectRecord) -> Iterator[Operation]:
         """Yield the removal of contents that neither the project nor what it was before needs.
@@ -353,10 +364,11 @@ class ProjectEdit:
         services = dict(self.snapshot.services)
         revisions = dict(self.snapshot.revisions)
         for key, record in self._services.items():
-            if record is None:
-                services.pop(key, None)
-            else:
-                services[key] = revisions[key, record.revision] = record
+            old = services.pop(key, None)
+            if old is not None:
+                revisions[key, old.revision] = old
+            if record is not None:
+                services[key] = record
         projects = {**self.snapshot.projects, self.project: written}
         return dataclasses.replace(
             self.snapshot, services=services, revisions=revisions, projects=projects

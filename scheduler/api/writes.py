@@ -47,7 +47,7 @@ __all__ = [
 
 _Entry = TypeVar("_Entry", NetworkSpec, VolumeSpec, ConfigSpec, SecretSpec)
 CHANGES_MAX: Final = 100  # differences told of one service
-_OPERATIONS_OF_A_REMOVAL: Final = 2  # the service and its address
+_OPERATIONS_OF_A_REMOVAL: Final = 3  # the service, its last revision, its address
 _EFFECTS: Final = {
     Effect.CREATED: ChangeKind.CREATED,
     Effect.REPLACED: ChangeKind.REPLACED,

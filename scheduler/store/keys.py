@@ -141,7 +141,7 @@ def service_key(service: ServiceKey) -> str:
 
 
 def revision_key(service: ServiceKey, revision: ServiceRevision) -> str:
-    """Return the key of one kept `ServiceRecord`, sorted by its number."""
+    """Return the key of one older, kept `ServiceRecord`, sorted by its number."""
     return _join(Kind.REVISION, (service.project, service.service, _number(revision)))
 
 

@@ -65,7 +65,8 @@ class Snapshot:
         revision: Store revision of the view.
         services: The newest revision of every service that should run. A service that is not here
             is to end.
-        revisions: Every kept revision, for tasks that still run an older one.
+        revisions: Older kept revisions, for tasks that still run one, and for people. The newest
+            is in `services`, and comes here when another one follows or the service is removed.
         nodes: The registry.
         assignments: What every node should run. A node without one was never assigned anything:
             *unknown*, not empty.

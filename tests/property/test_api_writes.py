@@ -92,10 +92,11 @@ class World:
         assert all(number for number, _ in ports), "a port was not chosen"
         for key, record in after.services.items():
             assert key.project in after.projects
-            assert after.revisions[key, record.revision] == record
             kept = [number for (service, number) in after.revisions if service == key]
-            assert len(kept) <= after.cluster.limits.revisions_max
+            assert len(kept) < after.cluster.limits.revisions_max
+            assert record.revision not in kept
             old = before.services.get(key)
+            assert old in (None, record) or after.revisions[key, old.revision] == old
             if old is None or old.revision != record.revision:
                 last = self.numbers.get(key, 0)
                 assert record.revision == last + 1, "a number came twice, or was left out"

@@ -258,13 +258,13 @@ async def test_a_project_that_contradicts_itself_is_refused(
 async def test_what_fits_no_transaction_is_refused_with_the_way_out(new_store: NewStore) -> None:
     """A change of very many services says how to make it in parts."""
     async with cluster(new_store=new_store) as made, made.client() as client:
-        services = [a_service(f"s{number:03}") for number in range(60)]
-        with pytest.raises(ResourceExhausted, match="60 services") as caught:
+        services = [a_service(f"s{number:03}") for number in range(90)]
+        with pytest.raises(ResourceExhausted, match="90 services") as caught:
             await client.apply_project(project_of(*services))
         assert "dray up" in caught.value.hint
-        await client.apply_project(project_of(*services[:30]))
-        await client.apply_project(project_of(*services[30:]))
-        assert len((await client.list_services("shop")).services) == 60
+        await client.apply_project(project_of(*services[:60]))
+        await client.apply_project(project_of(*services[60:]))
+        assert len((await client.list_services("shop")).services) == 90
         await client.remove_project("shop")
         assert (await client.list_services("shop")).services == ()
 
