@@ -12,8 +12,11 @@ import contextlib
 import hashlib
 import random
 import socket
+import sys
 import threading
 import time
+
+import structlog
 
 from dray.addresses import HostPort
 from dray.log import get_logger
@@ -79,5 +82,6 @@ async def _beside(burners: int) -> dict[str, object]:
 
 
 def lateness() -> list[dict[str, object]]:
-    """Return the figures for several numbers of threads."""
+    """Return the figures for several numbers of threads. Log lines go to standard error."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     return [asyncio.run(_beside(burners)) for burners in BURNERS]
