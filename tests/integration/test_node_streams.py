@@ -396,22 +396,29 @@ async def test_a_relay_carries_a_call_to_the_node_and_its_answer_back() -> None:
         assert lines.lines[0].line == b"hello"
 
 
-async def test_a_relay_that_is_lost_says_so() -> None:
+@pytest.mark.parametrize("how", ["closed", "cancelled"])
+async def test_a_relay_that_is_lost_says_so(how: str) -> None:
     """What ends without its last message is not whole."""
     async with leading() as (cluster, stub):
         node = Node(stub, 1)
         await node.hello()
+        seen = asyncio.Event()
 
         async def answer() -> None:
             call = await open_relay(stub, node)
             await call.write(node_pb2.RelayRequest(dns=node_pb2.DnsAnswer(name="web")))
-            await call.done_writing()
+            if how == "closed":
+                await call.done_writing()
+            else:
+                await seen.wait()
+                call.cancel()
 
         async with asyncio.timeout(ANSWER_S), asyncio.TaskGroup() as group:
             group.create_task(answer())
             async with cluster.service.relays.open(node_id(1), DnsQuery("web")) as relay:
                 output = relay.output()
                 assert await anext(output) == DnsAnswer("web")
+                seen.set()
                 with pytest.raises(Unavailable, match="not whole"):
                     await anext(output)
 
