@@ -6,7 +6,7 @@ from typing import Final
 
 from dray.model import FactKey, FactView, MemberState, NodeRecord
 from dray.names import NodeId
-from node.agent.stored import NodeConfig
+from node.agent.identity import NodeConfig
 from node.ports import NetworkConfig, NetworkPeer
 
 __all__ = ["SUBNET_FACT", "network_config", "peers_of", "subnet_fact"]

@@ -30,6 +30,7 @@ from dray.model import (
 )
 from dray.names import ClusterId, NodeId, TaskId
 from node.agent.assign import Share
+from node.agent.identity import Identity, NodeConfig
 from node.agent.tasks import StopCause, TaskState
 from node.ports import NetworkConfig, NetworkPeer
 
@@ -50,44 +51,6 @@ __all__ = [
 ]
 
 FORMAT: Final = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who the node is, and what it has seen.
-
-    Attributes:
-        node_id: Made at its first start.
-        life: Number of its newest start.
-        cluster_id: Its cluster; None: it has not joined one yet.
-        epoch: Highest epoch it has seen; None: none.
-    """
-
-    node_id: NodeId
-    life: int
-    cluster_id: ClusterId | None = None
-    epoch: Epoch | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NodeConfig:
-    """What the leader told the node about itself and the cluster.
-
-    Attributes:
-        cluster: The cluster.
-        record: The node's registry entry.
-        keyring: Keys of gossip.
-        gossip_seeds: Members to join gossip by.
-        schedulers: All schedulers.
-        removed_nodes: Nodes that an operator removed for good lately.
-    """
-
-    cluster: ClusterRecord
-    record: NodeRecord
-    keyring: tuple[GossipKey, ...] = ()
-    gossip_seeds: tuple[HostPort, ...] = ()
-    schedulers: tuple[HostPort, ...] = ()
-    removed_nodes: tuple[NodeId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
