@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
@@ -37,6 +38,7 @@ from dray.views import (
     ListServicesResponse,
     ListTasksResponse,
     SchedulerStatus,
+    SlotStateCount,
     Task,
 )
 from scheduler.api.environment import Answer, Environment, States
@@ -50,6 +52,8 @@ from scheduler.store.base import StoreMember
 
 __all__ = ["Reads", "known_project", "known_service"]
 
+COUNTED_AT_ONCE_MAX: Final = 10_000  # tasks that are counted anew for every status: 50 ms
+COUNTS_KEPT_S: Final = 5.0  # how old the counts of more tasks may be: 2,000,000 take seconds
 STATUS_LISTED_MAX: Final = 16  # schedulers, and servers of etcd, in a status
 
 
@@ -61,6 +65,8 @@ class Reads:
         self._environment = environment
         self._states = states
         self._pages = Pages(environment.scheduler_id, states, environment.clock)
+        self._counting = asyncio.Lock()
+        self._counts: tuple[float, bool, tuple[SlotStateCount, ...]] | None = None
 
     # --- the cluster ---
 
@@ -86,11 +92,25 @@ class Reads:
             schedulers=_schedulers(state, leader),
             etcd=tuple(map(_etcd_status, store.members[:STATUS_LISTED_MAX])),
             nodes=state.condition_counts(),
-            slots=await self._states.beside(state, State.slot_counts),
+            slots=await self._slot_counts(state),
             last_round=memory.last_round if memory else None,
             orphans=sum(map(len, memory.orphans.values())) if memory else 0,
         )
         return Answer(reply, state)
+
+    async def _slot_counts(self, state: State) -> tuple[SlotStateCount, ...]:
+        """Return the number of slots in each state; of a large cluster as it was lately."""
+        if state.index.tasks <= COUNTED_AT_ONCE_MAX:
+            return state.slot_counts()
+        async with self._counting:
+            clock, kept = self._environment.clock, self._counts
+            is_observed = state.memory is not None
+            is_new = kept is not None and clock.monotonic_s() - kept[0] <= COUNTS_KEPT_S
+            if kept is not None and is_new and kept[1] is is_observed:
+                return kept[2]
+            counts = await self._states.beside(state, State.slot_counts)
+            self._counts = (clock.monotonic_s(), is_observed, counts)
+            return counts
 
     # --- projects and services ---
 

@@ -352,3 +352,20 @@ async def test_a_client_turns_to_a_scheduler_that_answers() -> None:
             async with Client([gone], limits=ClientLimits(2.0, 1.0, 0.5)) as lost:
                 with pytest.raises(Unavailable, match=f"no scheduler answers at {gone}"):
                     await lost.get_cluster_info()
+
+
+async def test_many_tasks_are_counted_now_and_then() -> None:
+    """A large cluster's status has every slot, and is not counted anew for every question."""
+    async with cluster() as made, made.client() as client:
+        await with_nodes(made, 1)
+        await client.apply_project(project_of(a_service("web", replicas=12_000)))
+        await made.assign({1: [a_task(n, a_slot(n)) for n in range(1, 12_001)]})
+        first = (await client.get_status()).slots
+        assert sum(each.count for each in first) == 12_000
+        await client.scale_services("shop", {"web": 12_001})
+        assert (await client.get_status()).slots == first
+        made.lead_nobody()
+        assert {each.state for each in (await client.get_status()).slots} == {
+            SlotState.UNKNOWN,
+            SlotState.PENDING,
+        }
