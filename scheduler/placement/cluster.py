@@ -177,42 +177,18 @@ def folded(
     if left or not now.keys() <= view.rows.keys() or not _have_columns(view, now.values()):
         kept = {node.node_id: node for node in view.nodes if node.node_id not in left}
         return cluster_view(list({**kept, **now}.values()), view.rules)
-    rows = np.array(sorted(view.rows[node_id] for node_id in now), dtype=np.intp)
-    nodes = list(view.nodes)
-    fresh = [now[nodes[row].node_id] for row in rows]
-    tally = _Tally(
-        dict(view.replicas),
-        dict(view.services),
-        dict(view.repellers),
-        dict(view.ports),
-        dict(view.kinds),
-        view.tasks,
-    )
-    same_attributes = True
-    turnover = 0
-    free = view.free.copy(order="K")
-    anew: list[int] = []  # rows whose hardware may have changed
-    for row, node in zip(rows.tolist(), fresh, strict=True):
-        old, nodes[row] = nodes[row], node
-        same_attributes &= _attributes(old) == _attributes(node)
-        gone, come = _difference(old.running, node.running)
-        turnover += tally.replace(node.node_id, gone, come)
-        is_same = old.capacity == node.capacity and old.labels == node.labels
-        amounts = _shifted(free[row].tolist(), gone, come, view.resources)
-        if is_same and amounts is not None and not node.capacity.gpus:
-            free[row] = amounts
-        else:
-            anew.append(row)
-    ordered = tuple(nodes)
-    drift = view.drift + turnover
-    lineage, position = view.lineage.grown(view.position, rows, drift, view.tasks)
-    if not same_attributes:
-        lineage, position = Lineage(), 0
+    change = _exchange(view, now)
+    lineage, position = Lineage(), 0
+    drift = view.drift + change.turnover
+    if change.same_attributes:
+        lineage, position = view.lineage.grown(view.position, change.rows, drift, view.tasks)
     accepts_new = view.accepts_new.copy()
-    accepts_new[rows] = [node.accepts_new for node in fresh]
-    capacity, free, gpu_free, gpu_model = _with_rows(view, free, [ordered[row] for row in anew])
+    accepts_new[change.rows] = [change.nodes[row].accepts_new for row in change.rows]
+    made = [change.nodes[row] for row in change.anew]
+    capacity, free, gpu_free, gpu_model = _with_rows(view, change.free, made)
+    tally = change.tally
     return ClusterView(
-        ordered,
+        change.nodes,
         view.rules,
         view.rows,
         view.resources,
@@ -228,10 +204,72 @@ def folded(
         tally.ports,
         tally.kinds,
         tally.tasks,
-        view.attributes if same_attributes else Attributes(ordered),
+        view.attributes if change.same_attributes else Attributes(change.nodes),
         lineage,
         position,
         drift if position else 0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What becomes of a view when some of its nodes change.
+
+    Attributes:
+        rows: intp[n], the rows that change, ascending.
+        nodes: All nodes as they are now.
+        free: int64[n_nodes, n_resources], true but for the rows in `anew`.
+        anew: Rows whose hardware may have changed, or whose amounts were cut off.
+        tally: The sums now.
+        turnover: Tasks more or fewer of some kind on some node.
+        same_attributes: Names, labels, taints and platforms are as before.
+    """
+
+    rows: NDArray[np.intp]
+    nodes: tuple[PlacementNode, ...]
+    free: NDArray[np.int64]
+    anew: tuple[int, ...]
+    tally: _Tally
+    turnover: int
+    same_attributes: bool
+
+
+def _exchange(view: ClusterView, now: Mapping[NodeId, PlacementNode]) -> _Change:
+    """Return what becomes of a view with some of its nodes as they are now."""
+    rows = sorted(view.rows[node_id] for node_id in now)
+    nodes = list(view.nodes)
+    tally = _Tally(
+        dict(view.replicas),
+        dict(view.services),
+        dict(view.repellers),
+        dict(view.ports),
+        dict(view.kinds),
+        view.tasks,
+    )
+    same_attributes = True
+    turnover = 0
+    free = view.free.copy(order="K")
+    anew: list[int] = []
+    for row in rows:
+        old, new = nodes[row], now[nodes[row].node_id]
+        nodes[row] = new
+        same_attributes &= _attributes(old) == _attributes(new)
+        gone, come = _difference(old.running, new.running)
+        turnover += tally.replace(new.node_id, gone, come)
+        is_same = old.capacity == new.capacity and old.labels == new.labels
+        amounts = _shifted(free[row].tolist(), gone, come, view.resources)
+        if is_same and amounts is not None and not new.capacity.gpus:
+            free[row] = amounts
+        else:
+            anew.append(row)
+    return _Change(
+        np.array(rows, dtype=np.intp),
+        tuple(nodes),
+        free,
+        tuple(anew),
+        tally,
+        turnover,
+        same_attributes,
     )
 
 
