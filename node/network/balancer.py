@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from dray.errors import DrayError
-from dray.model import EndpointView, FactView, ServiceFacts, ServiceKey
+from dray.model import EndpointView, FactView, MemberState, ServiceFacts, ServiceKey
 from dray.names import NodeId, TaskId
 from node.discovery import Standing, standing
 from node.network import kernel, plan
@@ -29,7 +29,7 @@ from node.network.firewall import Firewall
 from node.network.ipam import gateway
 from node.network.isolation import local_entries
 from node.network.tables import Entries, Entry, Tables
-from node.ports import NetworkConfig
+from node.ports import NetworkConfig, NetworkPeer
 
 __all__ = ["Balancer"]
 
@@ -103,6 +103,16 @@ class Balancer:
     def try_ports_again(self) -> None:
         """Claim again what could not be claimed; not written yet."""
         self._sync(set(self._refused_ports))
+
+    def living_peers(self, config: NetworkConfig) -> list[NetworkPeer]:
+        """Return the other nodes that gossip holds to be alive."""
+        members = {peer: self._view.member(peer.node_id) for peer in config.peers if self._view}
+        return [
+            peer
+            for peer, member in members.items()
+            if peer.subnet and peer.node_id != config.node_id
+            if member is not None and member.state is MemberState.ALIVE
+        ]
 
     def is_whole(self) -> bool:
         """Return whether the machine's table is what was written last.

@@ -48,9 +48,10 @@ from node.network.balancer import Balancer
 from node.network.changes import NetworkChanges
 from node.network.claims import Claim, Claims
 from node.network.commands import CommandFailed
+from node.network.echo import silent_gateways
 from node.network.engine import EngineNetworks
 from node.network.firewall import Firewall
-from node.network.ipam import NoAddress, allocate
+from node.network.ipam import NoAddress, allocate, gateway
 from node.network.isolation import local_task
 from node.network.observed import Observed, strays
 from node.network.plan import (
@@ -60,6 +61,7 @@ from node.network.plan import (
     docker_network,
     plan,
 )
+from node.network.ruleset import TUNNEL_PORT
 from node.ports import Attached, AttachRefused, NetworkConfig
 from node.runtime.base import ContainerNetwork
 
@@ -120,6 +122,7 @@ class MachineNetwork:
         self._attachments: Attachments | None = None
         self._balancer: Balancer | None = None
         self._was_whole = False
+        self._echo_at_s = clock.monotonic_s() + REPAIR_PERIOD_S / 6  # peers start together
         self._early: dict[TaskId, str] = {}  # adopted before the node knew its subnet
         self._handover_until_s = 0.0
         self._faults: dict[str, Fault] = {}
@@ -179,6 +182,24 @@ class MachineNetwork:
             await self.ensure(config)
         with contextlib.suppress(DrayError):
             await self._write(Balancer.try_ports_again)
+        if self._clock.monotonic_s() >= self._echo_at_s:
+            self._echo_at_s = self._clock.monotonic_s() + REPAIR_PERIOD_S
+            with contextlib.suppress(DrayError):
+                self._set_faults("tunnel", tuple(await self.unheard_peers()))
+
+    async def unheard_peers(self) -> list[str]:
+        """Return a sentence for every living peer that does not answer through the tunnel."""
+        config, balancer = self._config, self._balancer
+        if config is None or balancer is None or not self._was_whole:
+            return []
+        living = balancer.living_peers(config)
+        silent = await silent_gateways([gateway(peer.subnet) for peer in living])
+        return [
+            f"nothing comes back from {peer.address} through the tunnel, although gossip hears it: "
+            f"open UDP port {TUNNEL_PORT} between all nodes"
+            for peer in living
+            if gateway(peer.subnet) in silent
+        ]
 
     async def _take_over(self, config: NetworkConfig) -> None:
         """Adopt a configuration; the table follows with the repair."""

@@ -221,6 +221,23 @@ def test_a_daemon_that_starts_harms_nobody(cluster: Cluster) -> None:
     assert vip(1) in table
 
 
+def test_a_tunnel_that_somebody_has_closed_is_noticed(cluster: Cluster) -> None:
+    """A firewall that drops the tunnel's packets alone is a fault with the port to open."""
+    node, other, third = cluster.nodes
+    assert [each.ask("unheard_peers") for each in cluster.nodes] == [[], [], []]
+    rule = ["INPUT", "-p", "udp", "--dport", "4790", "-j", "DROP"]
+    other.host.exec(["iptables", "-I", *rule])
+    try:
+        (said,) = node.ask("unheard_peers")
+        assert said.startswith(f"nothing comes back from {other.config.address} through the tunnel")
+        assert said.endswith("open UDP port 4790 between all nodes")
+        assert len(other.ask("unheard_peers")) == 2
+        assert len(third.ask("unheard_peers")) == 1
+    finally:
+        other.host.exec(["iptables", "-D", *rule])
+    assert node.ask("unheard_peers") == []
+
+
 def test_ranges_that_the_machine_uses_are_refused(cluster: Cluster) -> None:
     """A network of the machine's own within the range stops the node's network with a message."""
     node = cluster.nodes[0]
