@@ -45,7 +45,7 @@ __all__ = ["Agent", "AgentParts", "AgentSettings"]
 SWEEP_EVERY_S: Final = 60.0  # s between two looks at all containers, in case an event was lost
 ENGINE_AGAIN_S: Final = 0.5
 _PUBLISH_PAUSE_S: Final = 0.01  # s: what happens meanwhile is one publication
-_SPECS_AHEAD_MAX: Final = 2_000  # revisions that a stream carries ahead of an assignment
+_SPECS_AHEAD_MAX: Final = 2_000  # revisions that are kept of what a stream has carried
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +140,11 @@ class Agent:
         self._specs_ahead.clear()
 
     def hold_specs(self, entries: Iterable[TaskSpecEntry]) -> None:
-        """Keep revisions that the next assignment will refer to."""
+        """Keep what this stream has carried: the leader does not send it on it again."""
         for entry in entries:
-            if len(self._specs_ahead) < _SPECS_AHEAD_MAX:
-                self._specs_ahead[(entry.service, entry.service_revision)] = entry
+            self._specs_ahead[(entry.service, entry.service_revision)] = entry
+        while len(self._specs_ahead) > _SPECS_AHEAD_MAX:  # a new stream carries the oldest again
+            del self._specs_ahead[next(iter(self._specs_ahead))]
 
     async def take(
         self, assignment: Assignment, projects: Iterable[ProjectParts]
@@ -158,6 +159,7 @@ class Agent:
             cluster_id, self._settings.node_id, self.share, tuple(self._specs_ahead.values())
         )
         answer = accept(held, assignment, projects)
+        self.hold_specs(assignment.specs)
         if isinstance(answer, NotAccepted):
             return answer
         await self._begin(answer)
@@ -184,11 +186,6 @@ class Agent:
         for task_id in (*change.stop, *change.forget):
             self._poke(task_id)
         self.book.changed.send()
-
-    def confirm_nothing(self) -> None:
-        """Note that a leader answered and has no assignment for this node: what runs is kept."""
-        if self.share is not None:
-            self._confirm()
 
     def _confirm(self) -> None:
         self._confirmed.set()

@@ -18,8 +18,9 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
+from dray.convert import CONTENT_BYTES_MAX
 from dray.errors import DrayError, PeerMisbehaved, Unavailable
 from dray.model import ContentKind, ContentRef, ProjectParts
 from dray.names import TaskId
@@ -28,8 +29,6 @@ from node.agent.requests import FileRequest, registry_of
 from node.runtime.base import Refusal, Refused, RegistryCredentials
 
 __all__ = ["Content", "ContentFiles", "ContentSource"]
-
-CONTENT_BYTES_MAX: Final = 500_000  # bytes of one config or secret (Docker's limit of a config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,8 @@ class ContentFiles:
             if error.retryable:
                 raise Unavailable(f"the {what} cannot be fetched now: {error.message}") from error
             return Refused(Refusal.MOUNT_MISSING, f"the {what} was refused: {error}")
-        if hashlib.sha256(found.salt + found.content).digest() != ref.digest:
+        is_too_long = len(found.content) > CONTENT_BYTES_MAX
+        if is_too_long or hashlib.sha256(found.salt + found.content).digest() != ref.digest:
             raise PeerMisbehaved(f"the {what} that came is another one", retryable=True)
         return found.content
 

@@ -88,7 +88,6 @@ __all__ = [
     "Wanted",
     "attempt_report",
     "command",
-    "restart_now",
     "step",
 ]
 
@@ -256,13 +255,6 @@ def step(state: TaskState, event: Event, rules: TaskRules, now: Now) -> TaskStat
     after = state if handler is None else handler(state, event, rules, now)
     assert after.version >= state.version, (state, event, after)
     return after
-
-
-def restart_now(state: TaskState, now: Now) -> TaskState:
-    """Return the state with the next attempt due at once, if one is due at all."""
-    if not state.next_attempt_unix_s:
-        return state
-    return replace(state, wait_until_at_s=now.at_s, next_attempt_unix_s=now.unix_s)
 
 
 def _enter(state: TaskState, to: AttemptState, now: Now, reason: str = "") -> TaskState:

@@ -27,6 +27,7 @@ from dray.names import ClusterId, NodeId, TaskId, id_bytes, id_text
 from dray.retry import Backoff
 from dray.tls import Tls, client_channel
 from node.agent.agent import Agent
+from node.agent.assign import Refusing
 from node.agent.contents import Content
 from node.agent.disk import Disk
 from node.agent.faults import Faults
@@ -143,6 +144,7 @@ class Session:
         self._writing: asyncio.Task[None] | None = None
         self._sending = asyncio.Lock()
         self._is_joining = False
+        self._missed: tuple[Epoch, StoreRevision] | None = None
         self._last_leader: tuple[NodeId, Epoch] | None = None
 
     # ---- finding the leader ----------------------------------------------------------------------
@@ -371,6 +373,10 @@ class Session:
         if refused is not None:
             self._parts.log.warning("assignment refused", reason=refused.reason)
         await self._send(node_pb2.SessionRequest(assignment_result=result))
+        is_known = assignment.version == self._missed
+        if refused is not None and refused.kind is Refusing.SPEC_MISSING and not is_known:
+            self._missed = assignment.version  # once: a new stream carries every revision again
+            raise Unavailable("a revision is missing that an earlier message may have carried")
 
     async def _configured(self, message: node_pb2.NodeConfig) -> None:
         assert self.config is not None

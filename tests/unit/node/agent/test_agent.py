@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import itertools
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dray.model import (
+    Assignment,
     AttemptState,
     ContentKind,
     ContentRef,
@@ -28,13 +30,15 @@ from dray.model import (
     ProjectParts,
     RestartCondition,
     RestartPolicy,
+    StoreRevision,
     VolumeSpec,
 )
+from node.agent.assign import Refusing
 from node.agent.contents import Content
 from node.runtime.base import ContainerState, Refusal, Refused
 from node.runtime.fake import FakeRuntime
 from node.runtime.fake_engine import Call, FakeEngine, FakeProgram
-from tests.node_agent import IMAGE, Rig, a_task, an_entry, task_id
+from tests.node_agent import CLUSTER, EPOCH, IMAGE, NODE, Rig, a_task, an_entry, task_id
 
 S = AttemptState
 CRASHES = ("crash",)
@@ -352,3 +356,21 @@ async def test_a_container_that_somebody_removed_comes_back(rig: FakeRig) -> Non
         await rig.reached(S.RUNNING, attempt=2)
         states = [c.seen().state for c in rig.engine.containers.values()]
         assert states == [ContainerState.RUNNING]
+
+
+async def test_a_revision_is_kept_for_as_long_as_the_stream_lasts(rig: FakeRig) -> None:
+    """A rollback refers to what the stream carried long before; a new stream carries it again."""
+    async with rig.daemon() as agent:
+        await rig.assign(a_task(1))
+        await rig.reached(S.RUNNING)
+        await rig.assign()
+        await rig.gone()
+        bare = Assignment(CLUSTER, NODE, EPOCH, StoreRevision(50), (a_task(2),))
+        assert await agent.take(bare, []) is None
+        await rig.reached(S.RUNNING, 2)
+        rig.revision = 54
+        await rig.assign()
+        agent.new_stream()
+        refused = await agent.take(dataclasses.replace(bare, mod_revision=StoreRevision(60)), [])
+        assert refused is not None
+        assert refused.kind is Refusing.SPEC_MISSING

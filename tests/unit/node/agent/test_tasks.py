@@ -40,7 +40,6 @@ from node.agent.tasks import (
     Wanted,
     attempt_report,
     command,
-    restart_now,
     step,
 )
 from node.runtime.base import Refusal, Refused
@@ -284,14 +283,6 @@ def test_a_limit_counts_only_what_ended_within_its_window() -> None:
     assert "restarted 2 times within 60 s" in given_up.reason
     old = a_state(S.RUNNING, ends_unix_s=(NOW.unix_s - 200, NOW.unix_s - 100))
     assert not run(old, ContainerEnded(1), rules=rules).is_done
-
-
-def test_a_waiting_restart_can_be_made_due() -> None:
-    """Who asks for it gets the next attempt now; where none is due, nothing happens."""
-    waiting = run(a_state(S.RUNNING), ContainerEnded(1))
-    assert restart_now(waiting, NOW).wait_until_at_s == NOW.at_s
-    running = a_state(S.RUNNING)
-    assert restart_now(running, NOW) is running
 
 
 @pytest.mark.parametrize("at", list(AttemptState))

@@ -1,0 +1,134 @@
+"""Do the logs of several containers become one stream, without gaps and without doubles?"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from dray.clock import SystemClock
+from dray.model import AttemptState, RestartPolicy
+from dray.views import LogLine, LogQuery
+from node.agent.logs import LogReader
+from node.runtime.base import LogStream
+from node.runtime.fake import FakeRuntime
+from node.runtime.fake_engine import FakeEngine
+from tests.node_agent import CLUSTER, IMAGE, Rig, a_task, an_entry
+
+S = AttemptState
+
+
+class Talking(Rig):
+    """A machine whose containers write what a test says."""
+
+    def __init__(self, folder: Path) -> None:
+        seconds = itertools.count(1_700_000_000)
+        self.engine = FakeEngine(lambda: float(next(seconds)), images=[IMAGE])
+        self.runtime = FakeRuntime(self.engine)
+        super().__init__(folder, lambda: FakeRuntime(self.engine))
+
+    def say(self, container_id: str, *lines: bytes) -> None:
+        """Let a container write lines."""
+        for line in lines:
+            self.engine.write_log(container_id, LogStream.STDOUT, line)
+
+    @contextlib.asynccontextmanager
+    async def reading(self, query: LogQuery) -> AsyncIterator[asyncio.Queue[LogLine | None]]:
+        """Read logs into a queue; None follows the last line."""
+        reader = LogReader(query, CLUSTER, self.agent.book, self.runtime, SystemClock())
+        lines: asyncio.Queue[LogLine | None] = asyncio.Queue()
+
+        async def read() -> None:
+            async with contextlib.aclosing(reader.items()) as items:
+                async for item in items:
+                    assert isinstance(item, LogLine), item
+                    lines.put_nowait(item)
+            lines.put_nowait(None)
+
+        task = asyncio.create_task(read())
+        try:
+            yield lines
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled() and task.exception():
+                raise AssertionError("the reader failed") from task.exception()
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Talking:
+    """Return a machine."""
+    return Talking(tmp_path / "node")
+
+
+async def taken(lines: asyncio.Queue[LogLine | None], count: int) -> list[tuple[int, int, bytes]]:
+    """Return slot, attempt and text of the next lines."""
+    found = []
+    async with asyncio.timeout(10):
+        for _ in range(count):
+            line = await lines.get()
+            assert line is not None
+            assert line.slot is not None
+            found.append((line.slot.slot, line.attempt, line.line))
+    return found
+
+
+async def test_lines_of_several_tasks_come_in_the_order_of_time(rig: Talking) -> None:
+    """Only those of the services that are asked for, and then the stream ends."""
+    async with rig.daemon():
+        db = an_entry("db")
+        await rig.assign(a_task(1), a_task(2), a_task(3, "db"), entries=(an_entry(), db))
+        first, second, third = [
+            (await rig.reached(S.RUNNING, number)).container_id for number in (1, 2, 3)
+        ]
+        rig.say(first, b"a")
+        rig.say(second, b"b")
+        rig.say(third, b"other")
+        rig.say(first, b"c")
+        async with rig.reading(LogQuery("shop", ("web",))) as lines:
+            assert await taken(lines, 3) == [(1, 1, b"a"), (2, 1, b"b"), (1, 1, b"c")]
+            assert await lines.get() is None
+        async with rig.reading(LogQuery("shop", ("web",), (1,), tail=1)) as lines:
+            assert await taken(lines, 1) == [(1, 1, b"c")]
+            assert await lines.get() is None
+        async with rig.reading(LogQuery("elsewhere")) as lines:
+            assert await lines.get() is None
+
+
+async def test_following_goes_on_over_a_restart_and_a_replacement(rig: Talking) -> None:
+    """No line is lost and none comes twice, of the next attempt and of the next task as well."""
+    async with rig.daemon():
+        entry = an_entry(restart=RestartPolicy(delay_s=0.0))
+        await rig.assign(a_task(1), entries=(entry,))
+        first = (await rig.reached(S.RUNNING)).container_id
+        rig.say(first, b"1", b"2")
+        async with rig.reading(LogQuery("shop", follow=True)) as lines:
+            assert await taken(lines, 2) == [(1, 1, b"1"), (1, 1, b"2")]
+            rig.say(first, b"3")
+            rig.engine.end(first, 1)
+            second = (await rig.reached(S.RUNNING, attempt=2)).container_id
+            rig.say(second, b"4")
+            assert await taken(lines, 2) == [(1, 1, b"3"), (1, 2, b"4")]
+            await rig.assign(a_task(2), entries=(entry,))
+            third = (await rig.reached(S.RUNNING, 2)).container_id
+            rig.say(third, b"5")
+            assert await taken(lines, 1) == [(2, 1, b"5")]
+            assert lines.empty()
+
+
+async def test_following_waits_for_an_engine_that_is_away(rig: Talking) -> None:
+    """Its containers write on, and what they wrote comes later."""
+    async with rig.daemon():
+        await rig.assign(a_task(1))
+        container_id = (await rig.reached(S.RUNNING)).container_id
+        async with rig.reading(LogQuery("shop", follow=True)) as lines:
+            rig.say(container_id, b"1")
+            assert await taken(lines, 1) == [(1, 1, b"1")]
+            rig.engine.go_away()
+            rig.say(container_id, b"2")
+            rig.engine.come_back()
+            assert await taken(lines, 1) == [(1, 1, b"2")]
