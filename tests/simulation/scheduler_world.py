@@ -83,33 +83,42 @@ class SchedulerWorld:
 
     async def run(self) -> None:
         """Run the world to its end; what is broken is in `broken`."""
+        self.begin()
+        for name in SERVICES:
+            if self.rng.random() < 0.75:
+                self.at(self.rng.uniform(0.5, 6.0), functools.partial(self.apply, name))
+        self._draw_changes()
+        self._draw_faults()
+        await self.until(FAULTS_UNTIL_S)
+        self._end_faults()
+        end_s = self.now_s() + QUIET_LIMIT_S
+        wrong = self.checker.not_as_asked()
+        while wrong and not self.broken and self.now_s() < end_s:
+            await self.until(self.now_s() + CHECK_S)
+            wrong = self.checker.not_as_asked()
+        self.broken += wrong
+        self.end()
+
+    def begin(self) -> None:
+        """Make the cluster and start everybody."""
         cluster = Put(keys.CLUSTER, encode(ClusterRecord(CLUSTER_ID)))
         self.data.commit(Txn((), (cluster,)))
         for scheduler in self.schedulers:
             scheduler.start()
         for node in self.nodes.values():
             self.at(self.rng.uniform(0.0, 2.0), node.power_on)
-        for name in SERVICES:
-            if self.rng.random() < 0.75:
-                self.at(self.rng.uniform(0.5, 6.0), functools.partial(self.apply, name))
-        self._draw_changes()
-        self._draw_faults()
-        await self._until(FAULTS_UNTIL_S)
-        self._end_faults()
-        end_s = self.now_s() + QUIET_LIMIT_S
-        wrong = self.checker.not_as_asked()
-        while wrong and not self.broken and self.now_s() < end_s:
-            await self._until(self.now_s() + CHECK_S)
-            wrong = self.checker.not_as_asked()
-        self.broken += wrong
+
+    def end(self) -> None:
+        """End everybody."""
         for scheduler in self.schedulers:
             scheduler.kill()
         for node in self.nodes.values():
             node.power_off()
 
-    async def _until(self, at_s: float) -> None:
+    async def until(self, at_s: float, every_s: float = CHECK_S) -> None:
+        """Let time pass, and look at everything on the way."""
         while self.now_s() < at_s and not self.broken:
-            await asyncio.sleep(min(CHECK_S, at_s - self.now_s()))
+            await asyncio.sleep(min(every_s, at_s - self.now_s()))
             self.data.expire_leases()
             self.checker.look()
 
@@ -119,12 +128,15 @@ class SchedulerWorld:
 
     # ---- what users do
 
-    def apply(self, name: str) -> None:
-        """Ask for a service anew: its next revision."""
+    def apply(self, name: str, replicas: int | None = None) -> None:
+        """Ask for a service anew: its next revision; with so many replicas, or some."""
         key = ServiceKey("shop", name)
         self._revisions[key] = self._revisions.get(key, 0) + 1
         revision = ServiceRevision(self._revisions[key])
-        record = replace(a_record(self._spec(name)), revision=revision)
+        spec = self._spec(name)
+        if replicas is not None:
+            spec = replace(spec, mode=ServiceMode(replicas=replicas))
+        record = replace(a_record(spec), revision=revision)
         self._write(
             Put(keys.service_key(key), encode(record)),
             Put(keys.revision_key(key, revision), encode(record)),
@@ -242,14 +254,15 @@ class SchedulerWorld:
                 gate.pause()
                 self.at(end_s, gate.resume)
             case "kill":
-                self._kill(scheduler)
+                self.kill(scheduler)
                 self.at(end_s, scheduler.start)
             case _:
                 way = scheduler.way
                 way.is_cut = True
                 self.at(end_s, lambda: setattr(way, "is_cut", False))
 
-    def _kill(self, scheduler: SimScheduler) -> None:
+    def kill(self, scheduler: SimScheduler) -> None:
+        """End a scheduler's process; its connections are reset."""
         scheduler.kill()
         for node in self.nodes.values():
             node.scheduler_gone(scheduler)
