@@ -221,6 +221,11 @@ def dray_error(failure: grpc.aio.AioRpcError, host: HostPort) -> DrayError:
         return Unavailable(f"{host}: {error.message}", context={"scheduler": str(host)})
     if detail is None and error.code is ErrorCode.DEADLINE_EXCEEDED:
         return DeadlineExceeded(f"{host} did not answer in time", context={"scheduler": str(host)})
+    if detail is None and failure.code() is grpc.StatusCode.UNKNOWN:
+        return InternalError(
+            f"{host}: {error.message}",
+            hint="a bug of dray; the scheduler's log has more",
+        )
     if detail is None and error.code is ErrorCode.UNIMPLEMENTED:
         return DrayError(
             f"the scheduler at {host} does not know this call",
