@@ -29,7 +29,7 @@ from dray.names import ClusterId, IdFactory, RandomIds
 from dray.tls import Tls, TlsFiles
 from scheduler.store.base import Committed, Compare, CompareField, Item, Put, Store, Txn
 from scheduler.store.codec import decode_as, encode
-from scheduler.store.etcd import EtcdStore
+from scheduler.store.etcd import EtcdStore, Login
 from scheduler.store.keys import CLUSTER, KEYRING
 from scheduler.store.mirror import NO_CLUSTER_HINT
 from scheduler.store.records import KeyringRecord
@@ -187,6 +187,7 @@ def run_init(
     *,
     urls: str,
     files: tuple[str | None, str | None, str | None],
+    login: tuple[str, str],
     insecure: bool,
     ranges: tuple[str | None, str | None, int | None],
     is_restored: bool,
@@ -196,6 +197,7 @@ def run_init(
     Args:
         urls: etcd's client URLs, with commas between them.
         files: Certificate, private key and authority for etcd; all or none.
+        login: User of etcd and its password; empty: none.
         insecure: Allow plain text to etcd beyond this machine.
         ranges: What to use instead of the defaults of `Ranges`, in its order.
         is_restored: etcd was restored from a backup.
@@ -219,7 +221,12 @@ def run_init(
     )
 
     async def act() -> ClusterRecord:
-        store = EtcdStore([url.address for url in addresses], tls, insecure=insecure)
+        store = EtcdStore(
+            [url.address for url in addresses],
+            tls,
+            insecure=insecure,
+            login=Login(*login) if login[0] else None,
+        )
         try:
             if is_restored:
                 return await raise_generation(store)

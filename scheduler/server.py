@@ -41,7 +41,7 @@ from scheduler.nodes.service import NodeService, SchedulerIdentity
 from scheduler.settings import SchedulerSettings
 from scheduler.store.base import Store
 from scheduler.store.codec import decode_as
-from scheduler.store.etcd import EtcdLimits, EtcdStore
+from scheduler.store.etcd import EtcdLimits, EtcdStore, Login
 from scheduler.store.keys import content_key
 from scheduler.store.mirror import Mirror
 from scheduler.store.records import ContentRecord
@@ -107,11 +107,6 @@ class Server:
 
     def _etcd_files(self) -> TlsFiles | None:
         settings = self._settings
-        if settings.etcd_user:
-            raise FailedPrecondition(
-                "etcd with users and passwords is not supported yet",
-                hint="use client certificates (etcd_cert, etcd_key, etcd_ca)",
-            )
         if settings.etcd_cert is None or settings.etcd_key is None or settings.etcd_ca is None:
             return None
         return TlsFiles(settings.etcd_cert, settings.etcd_key, settings.etcd_ca)
@@ -157,6 +152,7 @@ class Server:
             await store.close()
 
     def _store(self, tls: Tls | None, limits: EtcdLimits | None) -> EtcdStore:
+        password = self._settings.etcd_password.get_secret_value()
         return EtcdStore(
             [url.address for url in self._settings.etcd],
             tls,
@@ -164,6 +160,7 @@ class Server:
             rng=self._rng,
             limits=limits,
             log=self._log,
+            login=Login(user, password) if (user := self._settings.etcd_user) else None,
         )
 
     @contextlib.asynccontextmanager

@@ -14,6 +14,8 @@ from dray.errors import AlreadyExists
 
 __all__ = ["add_arguments", "run"]
 
+PASSWORD_VARIABLE = "DRAY_SCHEDULER_ETCD_PASSWORD"  # noqa: S105  (a name; the scheduler's own)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
@@ -51,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name in ("cert", "key", "ca"):
         parser.add_argument(f"--etcd-{name}", metavar="PATH", help=f"{name} for etcd (PEM)")
+    parser.add_argument(
+        "--etcd-user",
+        metavar="USER",
+        default="",
+        help=f"user of etcd; its password is in ${PASSWORD_VARIABLE}",
+    )
     add_format(parser)
 
 
@@ -64,6 +72,7 @@ def run(given: argparse.Namespace, context: Context) -> ExitCode:
         made: Any = load_part("scheduler.init", "scheduler").run_init(
             urls=given.etcd,
             files=(given.etcd_cert, given.etcd_key, given.etcd_ca),
+            login=(given.etcd_user, dict(settings.environment).get(PASSWORD_VARIABLE, "")),
             insecure=settings.insecure,
             ranges=(given.range_cidr, given.vip_range_cidr, given.node_prefix_length),
             is_restored=given.restored,

@@ -20,11 +20,18 @@ import grpc
 from google.protobuf.message import Message
 
 from dray.addresses import HostPort
-from dray.errors import AmbiguousWrite, DeadlineExceeded, DrayError, Unavailable
+from dray.errors import (
+    AmbiguousWrite,
+    DeadlineExceeded,
+    DrayError,
+    PermissionDenied,
+    Unavailable,
+)
 from dray.log import Logger
 from dray.retry import Backoff
 from dray.tls import Tls, client_channel
 from scheduler.store.etcd.errors import Verdict, refusal, verdict
+from scheduler.store.etcdpb import etcd_pb2 as pb
 
 __all__ = [
     "ANSWER_BYTES_MAX",
@@ -32,6 +39,7 @@ __all__ = [
     "Endpoint",
     "Endpoints",
     "EtcdLimits",
+    "Login",
     "Lost",
     "Method",
     "NotDone",
@@ -97,6 +105,23 @@ class Method(Generic[Q, A]):
     answer: type[A]
 
 
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A user of etcd; the password never shows in `repr` or logs."""
+
+    user: str
+    password: str
+
+    def __repr__(self) -> str:
+        """Return the user only."""
+        return f"Login(user={self.user!r}, password=<hidden>)"
+
+
+_AUTHENTICATE: Final[Method[pb.AuthenticateRequest, pb.AuthenticateResponse]] = Method(
+    "/etcdserverpb.Auth/Authenticate", pb.AuthenticateResponse
+)
+
+
 class Effect(enum.Enum):
     """What a call does to the store."""
 
@@ -132,9 +157,12 @@ class Endpoint:
         address: Where it is.
     """
 
-    def __init__(self, address: HostPort, channel: grpc.aio.Channel) -> None:
+    def __init__(
+        self, address: HostPort, channel: grpc.aio.Channel, token: Callable[[], str] = str
+    ) -> None:
         self.address = address
         self._channel = channel
+        self._token = token
 
     async def connected(self, connect_s: float) -> None:
         """Wait until there is a connection.
@@ -170,7 +198,7 @@ class Endpoint:
             request_serializer=_serialized,
             response_deserializer=method.answer.FromString,
         )
-        metadata = _METADATA if needs_leader else None
+        metadata = self._metadata(needs_leader=needs_leader)
         answer: A = await call(request, timeout=timeout_s, metadata=metadata)
         return answer
 
@@ -183,7 +211,12 @@ class Endpoint:
             request_serializer=_serialized,
             response_deserializer=method.answer.FromString,
         )
-        return call(timeout=timeout_s, metadata=_METADATA)
+        return call(timeout=timeout_s, metadata=self._metadata(needs_leader=True))
+
+    def _metadata(self, *, needs_leader: bool) -> tuple[tuple[str, str], ...]:
+        token = self._token()
+        login = (("token", token),) if token else ()
+        return (*_METADATA, *login) if needs_leader else login
 
     async def close(self) -> None:
         """End the connection and every call on it."""
@@ -212,15 +245,19 @@ class Endpoints:
         rng: random.Random,
         limits: EtcdLimits,
         log: Logger,
+        login: Login | None = None,
     ) -> None:
         assert addresses, "etcd needs at least one address"
         self.limits = limits
         self.log = log
         self._closed = asyncio.Event()
+        self._login = login
+        self._token = ""
         self.all: Final = tuple(
             Endpoint(
                 address,
                 client_channel(address, tls, insecure=insecure, message_bytes_max=ANSWER_BYTES_MAX),
+                lambda: self._token,
             )
             for address in addresses
         )
@@ -312,13 +349,51 @@ class Endpoints:
         left_s: float,
     ) -> T:
         try:
+            await self.log_in(endpoint, left_s)
             return await attempt(endpoint, left_s)
         except grpc.aio.AioRpcError as err:
+            if self._is_stale(err):
+                self._token = ""
+                raise NotDone(f"{endpoint.address}: the log-in has run out") from err
             raise failure_of(err, endpoint.address) from err
         except asyncio.CancelledError as err:
             if self.is_closed and not is_task_cancelled():
                 raise Lost(f"{endpoint.address}: the store was closed") from err
             raise
+
+    async def log_in(self, endpoint: Endpoint, left_s: float, *, afresh: bool = False) -> None:
+        """Get a token for the calls that follow, if there is a user and no token yet.
+
+        Args:
+            endpoint: A connected server; the token is good at all of them.
+            left_s: How long it may take.
+            afresh: Whatever token there is may have run out, and the next call would not say so.
+
+        Raises:
+            PermissionDenied: etcd knows no such user, or another password.
+            grpc.aio.AioRpcError: The call failed otherwise.
+        """
+        if self._login is None or (self._token and not afresh):
+            return
+        request = pb.AuthenticateRequest(name=self._login.user, password=self._login.password)
+        self._token = ""  # a token that has run out makes even this call fail
+        try:
+            answer = await endpoint.unary(
+                _AUTHENTICATE, request, min(left_s, self.limits.attempt_s)
+            )
+        except grpc.aio.AioRpcError as err:
+            if err.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                raise PermissionDenied(
+                    f"etcd refused the user {self._login.user!r}: {err.details()}",
+                    hint="check etcd_user and etcd_password",
+                ) from err
+            raise
+        self._token = answer.token
+
+    def _is_stale(self, err: grpc.aio.AioRpcError) -> bool:
+        """Return whether a call was turned away because of its token: it was not carried out."""
+        is_old = "revision of auth store is old" in (err.details() or "")
+        return self._login is not None and (is_old or err.code() is grpc.StatusCode.UNAUTHENTICATED)
 
     async def close(self) -> None:
         """End every call and connection."""

@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import grpc
@@ -37,6 +38,7 @@ from scheduler.store.etcd.calls import (
     Endpoint,
     Endpoints,
     EtcdLimits,
+    Login,
     Lost,
     Method,
     NotDone,
@@ -92,6 +94,7 @@ class EtcdStore:
         rng: random.Random | None = None,
         limits: EtcdLimits | None = None,
         log: Logger | None = None,
+        login: Login | None = None,
     ) -> None:
         """Make a client; nothing is sent before the first call. Needs a running event loop.
 
@@ -102,6 +105,7 @@ class EtcdStore:
             rng: Spreads pauses between retries.
             limits: How long to wait.
             log: Told of trouble that is being mended.
+            login: A user of etcd; None: it asks for none, or the certificate says who this is.
         """
         self._endpoints = Endpoints(
             addresses,
@@ -110,6 +114,7 @@ class EtcdStore:
             rng=rng or random.Random(),
             limits=limits or EtcdLimits(),
             log=log or get_logger("store"),
+            login=login,
         )
         self._watches: set[EtcdWatch] = set()
 
@@ -157,7 +162,8 @@ class EtcdStore:
     @asynccontextmanager
     async def watch(self, prefix: str, *, after: StoreRevision) -> AsyncIterator[EtcdWatch]:
         """Follow all changes below `prefix` that come after a revision."""
-        watch = EtcdWatch(self._endpoints, self._revision, prefix, after=after)
+        revision = partial(self._revision, prefix)
+        watch = EtcdWatch(self._endpoints, revision, prefix, after=after)
         self._watches.add(watch)
         try:
             yield watch
@@ -165,8 +171,9 @@ class EtcdStore:
             self._watches.discard(watch)
             watch.end()
 
-    async def _revision(self) -> StoreRevision:
-        request = pb.RangeRequest(key=b"\0", count_only=True)
+    async def _revision(self, prefix: str) -> StoreRevision:
+        """Return the newest revision; the key is one that the user may read."""
+        request = pb.RangeRequest(key=prefix.encode(), count_only=True)
         answer = await self._endpoints.unary(_RANGE, request, Effect.NONE)
         return StoreRevision(answer.header.revision)
 

@@ -144,6 +144,10 @@ class EtcdWatch(AsyncIterator[Changes]):
         limits = self._endpoints.limits
         self._endpoint = self._endpoints.current
         await self._endpoint.connected(limits.connect_s)
+        try:
+            await self._endpoints.log_in(self._endpoint, limits.attempt_s, afresh=True)
+        except grpc.aio.AioRpcError as err:
+            raise failure_of(err, self._endpoint.address) from err
         self._call = call = self._endpoint.stream(WATCH)
         try:
             async with asyncio.timeout(limits.attempt_s):
