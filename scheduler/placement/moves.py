@@ -14,6 +14,7 @@ the higher load of the two.
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -284,12 +285,14 @@ def _rebalance(cluster: ClusterView, budget_moves: int) -> tuple[tuple[Move, ...
 def _movable_tasks(node: PlacementNode) -> dict[ServiceKey, int]:
     """Return how many tasks of each service may leave.
 
-    Tasks with GPUs stay: who has which device would have to be known.
+    Tasks with GPUs stay: who has which device would have to be known. So do those of a service of
+    which the node runs several revisions: it is being replaced.
     """
+    shares = Counter(share.service for share in node.running)
     return {
         share.service: share.count
         for share in node.running
-        if is_movable(share) and share.reservations.gpu is None
+        if is_movable(share) and share.reservations.gpu is None and shares[share.service] == 1
     }
 
 

@@ -123,6 +123,16 @@ def test_rebalancing_uses_a_node_that_returned() -> None:
     assert plan_moves(cluster_view(list(after.values())), 10, MoveGoal.REBALANCE).moves == ()
 
 
+def test_a_service_that_is_being_replaced_is_not_evened_out() -> None:
+    """Tasks of two revisions on one node are left to the rollout."""
+    specs = [a_service(reservations=reserving(cpus=size)) for size in (1, 2)]
+    nodes = [
+        a_placement_node(1, running=tuple(share(spec) for spec in specs)),
+        a_placement_node(2),
+    ]
+    assert plan_moves(cluster_view(nodes), 10, MoveGoal.REBALANCE).moves == ()
+
+
 fleets = st.lists(
     st.lists(st.tuples(st.integers(1, 5), st.integers(1, 2)), max_size=3), min_size=1, max_size=5
 )
