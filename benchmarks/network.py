@@ -5,9 +5,8 @@
 Needs root; three hosts of the lab with real engines. Milliseconds of the table's and the routes'
 upkeep on one host; between containers of two hosts, connections a second, throughput and round-trip
 time, each by the container's own address (direct) and by its service's (VIP), and without any
-tunnel between the hosts themselves; the same between two tasks of a Swarm overlay on the same
-hosts, where the kernel can do it. Load and product share the machine's processors: compare, do not
-extrapolate.
+tunnel between the hosts themselves; in turn with them, between two containers of a Swarm overlay
+on the same hosts. Load and product share the machine's processors: compare, do not extrapolate.
 """
 
 from __future__ import annotations
@@ -24,8 +23,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-
-import docker.errors
 
 from tests.integration.network_rig import Box, Cluster, cluster_of, service, vip
 from tests.lab import BUSYBOX, Host, Lab, Process
@@ -152,21 +149,29 @@ def compare(ways: dict[str, tuple[Place, str]], seconds: float, repeats: int) ->
     }
 
 
-def traffic(cluster: Cluster, seconds: float, repeats: int) -> dict[str, Figures]:
+def traffic(
+    cluster: Cluster, seconds: float, repeats: int, *, with_swarm: bool
+) -> dict[str, Figures]:
     """Measure between hosts and between containers, by address and by VIP, far and near."""
     first, second, _ = cluster.nodes
     cluster.services = {"client": service(1), "far": service(2), "near": service(3)}
     client = place_of(cluster.start(first, "client", 1))
     far, near = cluster.start(second, "far", 1), cluster.start(first, "near", 1)
     cluster.tell()
-    with place_of(far).serving(), place_of(near).serving(), Place(second.host).serving():
-        ways = {
-            "host to host, no tunnel": (Place(first.host), second.config.address),
-            "other host, direct": (client, far.address),
-            "other host, VIP": (client, vip(2)),
-            "same host, direct": (client, near.address),
-            "same host, VIP": (client, vip(3)),
-        }
+    ways = {
+        "host to host, no tunnel": (Place(first.host), second.config.address),
+        "other host, direct": (client, far.address),
+        "other host, VIP": (client, vip(2)),
+        "same host, direct": (client, near.address),
+        "same host, VIP": (client, vip(3)),
+    }
+    with contextlib.ExitStack() as servers:
+        for place in (place_of(far), place_of(near), Place(second.host)):
+            servers.enter_context(place.serving())
+        if with_swarm:
+            overlay, peer, address = swarm(first.host, second.host)
+            servers.enter_context(peer.serving())
+            ways["other host, Swarm's overlay"] = (overlay, address)
         return compare(ways, seconds, repeats)
 
 
@@ -182,36 +187,25 @@ def upkeep(cluster: Cluster) -> dict[str, Any]:
     return found
 
 
-def swarm(lab: Lab, seconds: float, repeats: int) -> dict[str, Figures] | str:
-    """Measure between two containers of a Swarm overlay network, or say why that does not work.
-
-    Args:
-        lab: Two hosts without live-restore, which Swarm does not bear.
-        seconds: How long each figure is measured.
-        repeats: How often.
-    """
-    first, second = lab.host(1), lab.host(2)
-    try:
-        first.docker.swarm.init(advertise_addr=first.address, listen_addr=first.address)
-        token = first.docker.swarm.attrs["JoinTokens"]["Worker"]
-        second.docker.swarm.join(
-            [first.address], token, advertise_addr=second.address, listen_addr=second.address
+def swarm(first: Host, second: Host) -> tuple[Place, Place, str]:
+    """Run two containers on a Swarm overlay; return both networks, and the second one's address."""
+    first.docker.swarm.init(advertise_addr=first.address, listen_addr=first.address)
+    token = first.docker.swarm.attrs["JoinTokens"]["Worker"]
+    second.docker.swarm.join(
+        [first.address], token, advertise_addr=second.address, listen_addr=second.address
+    )
+    first.docker.networks.create("peer", driver="overlay", attachable=True)
+    boxes = [
+        host.docker.containers.run(
+            BUSYBOX.reference, ["sleep", "100000"], network="peer", detach=True, name="peer"
         )
-        first.docker.networks.create("peer", driver="overlay", attachable=True)
-        boxes = [
-            host.docker.containers.run(
-                BUSYBOX.reference, ["sleep", "100000"], network="peer", detach=True, name="peer"
-            )
-            for host in (first, second)
-        ]
-        for box in boxes:
-            box.reload()
-        address = boxes[1].attrs["NetworkSettings"]["Networks"]["peer"]["IPAddress"]
-        client = Place(first, boxes[0].attrs["State"]["Pid"])
-        with Place(second, boxes[1].attrs["State"]["Pid"]).serving():
-            return compare({"other host, direct": (client, address)}, seconds, repeats)
-    except docker.errors.DockerException as error:
-        return f"not measured: {' '.join(str(error).split())[:300]}"
+        for host in (first, second)
+    ]
+    for box in boxes:
+        box.reload()
+    address = boxes[1].attrs["NetworkSettings"]["Networks"]["peer"]["IPAddress"]
+    pids = [box.attrs["State"]["Pid"] for box in boxes]
+    return Place(first, pids[0]), Place(second, pids[1]), str(address)
 
 
 def commit() -> str:
@@ -229,12 +223,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     load = round(os.getloadavg()[0], 2)
     found: dict[str, Any] = {}
-    with Lab.up(3) as lab, cluster_of(lab) as cluster:
-        found["traffic"] = traffic(cluster, arguments.seconds, arguments.repeats)
+    # Swarm does not bear live-restore.
+    with Lab.up(3, engine={"live-restore": False}) as lab, cluster_of(lab) as cluster:
+        found["traffic"] = traffic(
+            cluster,
+            arguments.seconds,
+            arguments.repeats,
+            with_swarm=not arguments.without_swarm,
+        )
         found["upkeep"] = upkeep(cluster)
-    if not arguments.without_swarm:
-        with Lab.up(2, engine={"live-restore": False}) as lab:
-            found["swarm overlay"] = swarm(lab, arguments.seconds, arguments.repeats)
     result = {
         "benchmark": "network",
         "command": f"python -m benchmarks.network --seconds {arguments.seconds:g} "
