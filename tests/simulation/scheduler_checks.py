@@ -30,7 +30,7 @@ from scheduler.store import keys
 from scheduler.store.base import Committed, Item, Put, Txn
 from scheduler.store.codec import decode_as
 from scheduler.store.keys import Kind, parse_key
-from scheduler.store.records import JobVerdict
+from scheduler.store.records import JobVerdict, VolumePin
 from tests.simulation.scheduler_node import CPUS, Daemon, SimNode
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["Checker"]
 
 TROUBLE_KEPT_S: Final = 6.0  # a verdict may come so late after what it is about has ended
+DATA_SERVICE: Final = "db"  # has a volume: its tasks are where that is
+DATA_VOLUME: Final = "shop_data"
 HELD_MAX: Final = 2  # tasks of one slot that are not told to stop: the one that comes, the last one
 
 
@@ -113,8 +115,18 @@ class Checker:
             self._created[task_id] += 1
             if self._created[task_id] > 1:
                 self._broken(f"task {task_id} of {task.slot} was made twice")
+            home = self._home(task.slot)
+            if home is not None and home != node_id:
+                self._broken(f"{task.slot} was given to {node.name}, where its data is not")
             if self._done.get(task.slot) == task.service_revision:
                 self._broken(f"{task.slot} runs again, though it has completed")
+
+    def _home(self, slot: SlotKey) -> NodeId | None:
+        """Return where the data of a slot is; None: it has none, or nowhere yet."""
+        if slot.service != DATA_SERVICE:
+            return None
+        item = self._world.data.item(keys.volume_key(slot.project, DATA_VOLUME))
+        return None if item is None else decode_as(item, VolumePin).node_id
 
     def _is_given_up(self, name: str, node_id: NodeId) -> bool:
         scheduler = next(each for each in self._world.schedulers if each.name == name)
@@ -228,6 +240,9 @@ class Checker:
         if record.spec.mode.kind is ServiceModeKind.REPLICATED_JOB:
             is_done = slot in self._done
             return [] if is_done and not held else [f"{slot} is a job: done {is_done}, {held}"]
+        homes = [each for each in self._world.nodes.values() if each.node_id == self._home(slot)]
+        if any(not home.has_power for home in homes):
+            return []  # it waits for its data
         if len(held) != 1:
             return [f"{slot} has {len(held)} tasks"]
         node, task = held[0]

@@ -15,7 +15,11 @@ from dataclasses import replace
 from dray.model import (
     Availability,
     ClusterRecord,
+    ContainerSpec,
     FailureAction,
+    ImageOptions,
+    Mount,
+    MountKind,
     NodeRecord,
     ServiceExtensions,
     ServiceKey,
@@ -43,7 +47,7 @@ FAULTS_FROM_S = 8.0
 FAULTS_UNTIL_S = 30.0
 QUIET_LIMIT_S = 90.0  # everything must be as asked by then; usually it takes 20 s
 CHECK_S = 0.5
-SERVICES = ("web", "api", "one", "job", "all")
+SERVICES = ("web", "api", "one", "job", "all", "db")
 
 
 class SchedulerWorld:
@@ -188,10 +192,13 @@ class SchedulerWorld:
             monitor_s=1.0,
             order=self.rng.choice(list(UpdateOrder)),
         )
+        container = ContainerSpec(ImageOptions(f"{name}:{self.rng.randint(1, 100)}"))
+        if name == "db":
+            container = replace(container, mounts=(Mount(MountKind.VOLUME, "data", "/data"),))
         return a_service(
             name,
             mode=modes.get(name, ServiceMode(replicas=self._replicas(name))),
-            image=f"{name}:{self.rng.randint(1, 100)}",
+            container=container,
             reservations=reserving(cpus=0.1 if name == "all" else self.rng.choice((0.25, 0.5))),
             update=policy,
             dray=ServiceExtensions(singleton=name == "one"),
