@@ -170,9 +170,16 @@ class Judge:
         return found
 
     def _is_doubtful(self, rumour: Rumour, now_s: float) -> bool:
-        """Return whether a death is hearsay about somebody whom this node has just heard."""
+        """Return whether a death is only to be looked into.
+
+        It is hearsay about somebody whom this node has just heard; or nobody vouches for it (it
+        comes from a sync, perhaps with what was cut off) and nobody accuses the member here.
+        """
         if rumour.state is not MemberState.DEAD:
             return False
+        suspicion = self._suspicions.get(rumour.node_id)
+        if rumour.accuser is None and (suspicion is None or not suspicion.accusers):
+            return True
         return self._contacts.heard_within(rumour.node_id, self._parameters.contact_s, now_s)
 
     def _follow(self, change: Change, rumour: Rumour, now_s: float) -> None:

@@ -104,8 +104,8 @@ class Probing:
     def on_period(self, now_s: float) -> None:
         """Probe whose turn it is."""
         self.begin(now_s, self._parameters.probe_period_s * self._awareness.scale)
-        suspects = self._judge.suspects
-        count = min(suspects, self._parameters.parallel_probes) if suspects > 1 else 1
+        # Where one has died others may have, too.
+        count = min(1 + self._judge.suspects, self._parameters.parallel_probes)
         for _ in range(count):
             member = self._roster.next_target()
             if member is not None and member.node_id not in self._probes:

@@ -12,9 +12,10 @@ itself an answer, its own list of the same range: so the other side can send wha
 A list covers a range of its own (of ids, or of hashes of names), so that one datagram suffices to
 see what is missing in it.
 
-Who is dead here and present there is told to the sender as a *suspicion*, and is to be asked itself
-(`Reply.doubted`): after a partition each half holds the living of the other to be dead, and what
-was concluded then is no news.
+Who is dead here and present there is told to the sender without an accuser, which it takes for a
+*suspicion* unless it has one of its own, and is to be asked itself (`Reply.doubted`): after a
+partition each half holds the living of the other to be dead, and what was concluded then is no
+news.
 
 On a stream there is one step: `Pull` lists what one side has, `PullAnswer` brings the rest, in
 chunks. That is how a node learns everything when it joins, and what is more than 8 kB behind.
@@ -211,7 +212,7 @@ def _contradiction(known: Member) -> Rumour:
     rumour = rumour_of(known)
     if known.state is not MemberState.DEAD:
         return rumour
-    return dataclasses.replace(rumour, state=MemberState.SUSPECT, accuser=None, reach=None)
+    return dataclasses.replace(rumour, accuser=None)
 
 
 def fact_lists(store: FactStore, node_ids: Sequence[NodeId]) -> Iterator[SyncFacts]:

@@ -36,7 +36,6 @@ from tests.unit.node.gossip.bench import (
     C,
     buried,
     probe_of,
-    rumour,
     sender,
     suspected,
 )
@@ -187,10 +186,27 @@ def test_direct_word_outranks_hearsay() -> None:
     bench = Bench()
     bench.hear(A, Gossip())
     bench.now_s += PARAMETERS.contact_s / 2
-    bench.hear(B, Gossip(), rumour(A, MemberState.DEAD))
+    death = Rumour(A.node_id, A.life, 0, MemberState.DEAD, accuser=C.node_id)
+    bench.hear(B, Gossip(), encode_rumour(death))
     assert bench.state("a") is MemberState.SUSPECT
     bench.now_s += PARAMETERS.contact_s
-    bench.hear(B, Gossip(), rumour(A, MemberState.DEAD))
+    bench.hear(B, Gossip(), encode_rumour(death))
+    assert bench.state("a") is MemberState.DEAD
+
+
+def test_a_death_that_nobody_vouches_for_is_a_suspicion() -> None:
+    """What a sync tells of the dead counts where the member is accused already, nowhere else."""
+    bench = Bench()
+    for other in (A, B, C):
+        bench.hear(other, Gossip())
+    bench.now_s += 3.0
+    told = encode_rumour(Rumour(A.node_id, A.life, 0, MemberState.DEAD))
+    bench.hear(B, Gossip(), told)
+    assert bench.state("a") is MemberState.SUSPECT
+    bench.hear(C, Gossip(), told)
+    assert bench.state("a") is MemberState.SUSPECT, "twice told is not vouched for"
+    bench.hear(C, Gossip(), accusation(C, A))
+    bench.hear(B, Gossip(), told)
     assert bench.state("a") is MemberState.DEAD
 
 

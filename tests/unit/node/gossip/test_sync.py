@@ -215,7 +215,7 @@ def test_a_sync_of_equals_sends_nothing() -> None:
 
 @pytest.mark.parametrize("are_ours_dead", [True, False])
 def test_the_dead_of_one_side_are_doubted(are_ours_dead: bool) -> None:
-    """Who is dead here and alive there is told there as a suspicion, and is to be asked itself."""
+    """Who is dead here and alive there is told there without an accuser, and asked itself."""
     here, there = Side(), Side()
     the_dead(here if are_ours_dead else there)
     the_living(there if are_ours_dead else here)
@@ -227,7 +227,7 @@ def test_the_dead_of_one_side_are_doubted(are_ours_dead: bool) -> None:
     reply = [here.answer(message) for message in lists]
     told = decode_items([item for one in reply for item in one.items])
     assert sorted(told, key=repr) == sorted(
-        (Rumour(node_id(name), 1, 0, MemberState.SUSPECT) for name in "abc"), key=repr
+        (Rumour(node_id(name), 1, 0, MemberState.DEAD) for name in "abc"), key=repr
     )
     assert sorted(n for one in reply for n in one.doubted) == sorted(node_id(n) for n in "abc")
 
