@@ -128,9 +128,13 @@ class LogReader:
             until_unix_ns=self._until_ns,
             tail_lines=None if self._query.tail is None else min(self._query.tail, TAIL_MAX),
         )
+        now_ns = int(self._clock.unix_s() * _NANOSECONDS)
         async with contextlib.AsyncExitStack() as stack:
             heads: list[tuple[int, int, LogChunk, AsyncIterator[LogChunk]]] = []
             for number, source in enumerate(sources):
+                if self._query.tail == 0:  # only what comes from now on
+                    self._read_to_ns[source.container_id] = now_ns
+                    continue
                 try:
                     opened = self._runtime.logs(source.container_id, query)
                     chunks = await stack.enter_async_context(opened)

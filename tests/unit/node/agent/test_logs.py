@@ -95,6 +95,8 @@ async def test_lines_of_several_tasks_come_in_the_order_of_time(rig: Talking) ->
         async with rig.reading(LogQuery("shop", ("web",), (1,), tail=1)) as lines:
             assert await taken(lines, 1) == [(1, 1, b"c")]
             assert await lines.get() is None
+        async with rig.reading(LogQuery("shop", tail=0)) as lines:
+            assert await lines.get() is None
         async with rig.reading(LogQuery("elsewhere")) as lines:
             assert await lines.get() is None
 
@@ -132,3 +134,15 @@ async def test_following_waits_for_an_engine_that_is_away(rig: Talking) -> None:
             rig.say(container_id, b"2")
             rig.engine.come_back()
             assert await taken(lines, 1) == [(1, 1, b"2")]
+
+
+async def test_following_from_now_leaves_out_what_was_written_before(rig: Talking) -> None:
+    """`--tail 0` with `--follow` begins with the next line."""
+    async with rig.daemon():
+        await rig.assign(a_task(1))
+        container_id = (await rig.reached(S.RUNNING)).container_id
+        rig.say(container_id, b"before")
+        async with rig.reading(LogQuery("shop", tail=0, follow=True)) as lines:
+            rig.engine.now_unix_s = lambda: SystemClock().unix_s() + 60  # later than the question
+            rig.say(container_id, b"after")
+            assert await taken(lines, 1) == [(1, 1, b"after")]
