@@ -20,6 +20,7 @@ from dray.errors import AmbiguousWrite, DrayError
 from dray.log import CanonicalLine, Logger, canonical_line
 from dray.model import Assignment, SlotKey, StoreRevision
 from dray.names import IdFactory
+from dray.retry import Backoff
 from dray.views import RoundStatus
 from scheduler.api.events import EVENT_DRAFTS_MAX, EventDraft, appended, desired_events
 from scheduler.election.election import LeaderTerm
@@ -46,7 +47,7 @@ FULL_EVERY_S: Final = 60.0  # a round over everything, dirty or not
 FULL_SHARE: Final = 20  # or this many times as long as one takes, when the cluster is large
 CONFLICTS_MAX: Final = 5  # of one round; the next one starts from the same state
 CATCH_UP_S: Final = 2.0  # for the mirror to show what a conflict named
-FAILED_PAUSE_S: Final = 0.5  # after a round that the store did not carry out
+FAILED_PAUSE: Final = Backoff(first_s=0.5, max_s=5.0)  # after rounds that the store refused
 
 
 class _End(enum.Enum):
@@ -122,6 +123,7 @@ class Rounds:
         self._full_at_s = 0.0
         self._scope = Scope({})
         self._batches: list[Batch] = []
+        self._told_steps = 0  # of this round, those whose events are drafted
         self._dispatch = Dispatch(streams, clock)
         self._seen = StoreRevision(-1)
         # A plan from before the election, or from before the last commit, would do things twice.
@@ -147,6 +149,7 @@ class Rounds:
     async def run(self) -> None:
         """Make rounds until cancelled."""
         reason = "elected"
+        failures = 0
         while True:
             try:
                 if await self._round(reason) is _End.DEPOSED:
@@ -155,9 +158,11 @@ class Rounds:
             except DrayError as error:
                 if not (error.retryable or isinstance(error, AmbiguousWrite)):
                     self._log.error("round failed", error=str(error), error_code=error.code.name)
-                await self._clock.sleep(FAILED_PAUSE_S)
+                failures += 1
+                await self._clock.sleep(FAILED_PAUSE.step_s(failures))
                 reason = "last round failed"
                 continue
+            failures = 0
             reason = await self._wait()
             await self._clock.sleep(DEBOUNCE_S)
 
@@ -184,6 +189,7 @@ class Rounds:
         start_s = self._clock.monotonic_s()
         conflicts = 0
         done: list[Step] = []
+        self._told_steps = 0
         self._on_news(None)
         with canonical_line(self._log, "round", self._clock, reason=reason) as line:
             while True:
@@ -311,7 +317,9 @@ class Rounds:
         if self._before is not None:
             drafts += desired_events(self._before, snapshot)
         drafts += condition_events(snapshot, self._streams.take_changes())
-        drafts += round_events(planned, outcome.steps[:EVENT_DRAFTS_MAX])
+        fresh_steps = outcome.steps[self._told_steps :]
+        self._told_steps = len(outcome.steps)
+        drafts += round_events(planned, fresh_steps[:EVENT_DRAFTS_MAX])
         pending, fresh = pending_of(planned, self._pending)
         if _all_known(planned):
             drafts += fresh
