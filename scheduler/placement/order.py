@@ -85,10 +85,15 @@ def _average(view: ClusterView) -> NDArray[np.float64]:
     """Return what an average node has, float64[n_resources]; infinite where it is not limited."""
     if not len(view.nodes):
         return np.ones(len(view.resources))
+    kept = view.attributes.masks.get("average")
+    if kept is not None and kept[0] is view.capacity:
+        known: NDArray[np.float64] = kept[1]
+        return known
     limited = np.where(view.capacity == UNLIMITED, np.inf, view.capacity.astype(np.float64))
     average: NDArray[np.float64] = limited.mean(axis=0)
     average[average <= 0] = np.inf
     average[TASKS] = np.inf
+    view.attributes.keep("average", (view.capacity, average))
     return average
 
 
