@@ -95,6 +95,7 @@ def plan_service(situation: Situation, key: ServiceKey, record: ServiceRecord) -
         record.revision,
         order=record.spec.update.order,
         is_singleton=record.spec.dray.singleton,
+        spec=record.spec,
         pins=pinning.pins,
         waits_for_node=True,
         may_begin=not waits and not pinning.is_torn,
@@ -304,7 +305,8 @@ def _is_home(
     seen = situation.node(node_id)
     if seen is None or seen.info is None:
         return has_task
-    if not suits(record.spec, situation.snapshot.nodes[node_id], seen.info):
+    node = situation.snapshot.nodes[node_id]
+    if not suits(record.spec, node, seen.info, has_task=has_task):
         return False
     return has_task or situation.accepts_new(node_id)
 

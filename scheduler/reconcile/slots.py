@@ -3,8 +3,8 @@
 - Of several tasks the one that need not be replaced is kept, then one that has not ended, then one
   that serves, then the higher (epoch, task id).
 - STOP_FIRST: the next task waits for the reported end of the last one. START_FIRST: the last one is
-  kept until the next one runs. A drained or isolated node is left start-first whatever the service
-  says; a singleton never has a second task.
+  kept until the next one runs. A node that is drained, isolated or no longer suits is left
+  start-first whatever the service says; a singleton never has a second task.
 - Of a node that is down or was removed nothing is awaited.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dray.model import ServiceRevision, SlotKey, UpdateOrder
+from dray.model import ServiceRevision, ServiceSpec, SlotKey, UpdateOrder
 from dray.names import NodeId
 from scheduler.reconcile.actions import (
     Action,
@@ -24,6 +24,7 @@ from scheduler.reconcile.actions import (
 )
 from scheduler.reconcile.held import Held
 from scheduler.reconcile.situation import Situation
+from scheduler.reconcile.suits import suits
 from scheduler.store.snapshot import VolumeKey
 
 __all__ = ["Slot", "end_all", "plan_slot"]
@@ -38,6 +39,7 @@ class Slot:
     Attributes:
         key: The slot.
         revision: What its next task runs.
+        spec: What is asked of its node; None: nothing.
         may_replace: A task that runs other work is replaced; else it waits for its turn.
         order: How it is replaced by another revision.
         is_singleton: Never two tasks at once.
@@ -50,6 +52,7 @@ class Slot:
 
     key: SlotKey
     revision: ServiceRevision
+    spec: ServiceSpec | None = None
     may_replace: bool = True
     order: UpdateOrder = UpdateOrder.STOP_FIRST
     is_singleton: bool = False
@@ -204,7 +207,10 @@ def _move(situation: Situation, slot: Slot, keep: Held) -> list[Action]:
 
 
 def _order(slot: Slot, reason: ActionReason | None) -> UpdateOrder:
-    return UpdateOrder.START_FIRST if reason in _PLANNED else slot.order
+    is_planned = reason in _PLANNED or (
+        reason is ActionReason.NODE_UNSUITABLE and slot.pinned_to is None
+    )
+    return UpdateOrder.START_FIRST if is_planned else slot.order
 
 
 def _reason_to_move(situation: Situation, slot: Slot, item: Held) -> ActionReason | None:
@@ -224,4 +230,14 @@ def _reason_to_move(situation: Situation, slot: Slot, item: Held) -> ActionReaso
         return ActionReason.NODE_DRAINED
     if situation.is_isolated(item.node_id):
         return ActionReason.NODE_ISOLATED
+    if slot.spec is not None and not _may_stay(situation, slot.spec, item.node_id):
+        return ActionReason.NODE_UNSUITABLE
     return None
+
+
+def _may_stay(situation: Situation, spec: ServiceSpec, node_id: NodeId) -> bool:
+    """Return whether a node still suits a service; True while it is not known what it is."""
+    record, node = situation.snapshot.nodes.get(node_id), situation.node(node_id)
+    if record is None or node is None or node.info is None:
+        return True
+    return suits(spec, record, node.info, has_task=True)

@@ -1,7 +1,8 @@
-"""May a service run on a node at all, whatever room there is? For services with a task a node.
+"""May a service run on a node at all, whatever room there is?
 
 Only what stays the same while tasks are placed: constraints, platforms, taints. Placement checks
-the same again, and counts what it refuses.
+the same for new tasks, and counts what it refuses. Here it is asked where a service has a task on
+every node, and whether a task may stay when labels, taints or constraints have changed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dray.model import (
     PlacementConstraint,
     ServiceSpec,
     Taint,
+    TaintEffect,
     Toleration,
 )
 
@@ -32,18 +34,24 @@ _ATTRIBUTES: Final[dict[str, Callable[[NodeRecord, NodeInfo], str]]] = {
 }
 
 
-def suits(spec: ServiceSpec, record: NodeRecord, info: NodeInfo) -> bool:
+def suits(spec: ServiceSpec, record: NodeRecord, info: NodeInfo, *, has_task: bool = False) -> bool:
     """Return whether a service may run on a node.
 
     Args:
         spec: The service.
         record: The node's entry in the registry.
         info: What the node said of itself.
+        has_task: It runs there already: only a taint NO_EXECUTE keeps it from staying.
     """
+    if not (spec.placement.constraints or record.taints or _platforms(spec)):
+        return True  # nearly all services, on nearly all nodes
+    taints = [
+        each for each in record.taints if not has_task or each.effect is TaintEffect.NO_EXECUTE
+    ]
     return (
         all(_holds(each, record, info) for each in spec.placement.constraints)
         and all(_is_one_of(info, wanted) for wanted in _platforms(spec))
-        and all(_is_borne(taint, spec.dray.tolerations) for taint in record.taints)
+        and all(_is_borne(taint, spec.dray.tolerations) for taint in taints)
     )
 
 
@@ -70,4 +78,9 @@ def _is_one_of(info: NodeInfo, wanted: tuple[str, ...]) -> bool:
 
 
 def _is_borne(taint: Taint, tolerations: tuple[Toleration, ...]) -> bool:
-    return any(each.key == taint.key and each.value in ("", taint.value) for each in tolerations)
+    return any(
+        each.key == taint.key
+        and each.value in ("", taint.value)
+        and (taint.effect is TaintEffect.NO_SCHEDULE or each.effect is taint.effect)
+        for each in tolerations
+    )

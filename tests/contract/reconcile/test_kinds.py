@@ -23,6 +23,8 @@ from dray.model import (
     ServiceMode,
     ServiceModeKind,
     ServiceSpec,
+    Taint,
+    TaintEffect,
     UpdateOrder,
     UpdatePolicy,
     VolumeLoss,
@@ -253,6 +255,42 @@ def test_an_isolated_node_is_left_start_first_and_returns(reconcile: Reconcile) 
     assert (move.reason, move.order) == (ActionReason.NODE_ISOLATED, UpdateOrder.START_FIRST)
     world.settle(reconcile)
     assert world.live() == dict.fromkeys(world.wanted(), 1)
+
+
+@pytest.mark.parametrize("mode", [ServiceMode(replicas=2), GLOBAL], ids=["replicated", "global"])
+def test_a_taint_that_ends_what_runs_does_and_another_does_not(
+    reconcile: Reconcile, mode: ServiceMode
+) -> None:
+    """NO_SCHEDULE keeps new tasks away; NO_EXECUTE moves what does not bear it."""
+    world = World.of(a_record(a_service(mode=mode)), nodes=2)
+    world.settle(reconcile)
+    before = homes(world)
+    world.taints[1] = (Taint("gpu"),)
+    assert world.plan(reconcile).actions == ()
+    world.taints[1] = (Taint("gpu", effect=TaintEffect.NO_EXECUTE),)
+    reasons = {action.reason for action in world.plan(reconcile).actions}
+    assert reasons == {ActionReason.NODE_UNSUITABLE}
+    world.settle(reconcile)
+    assert set(homes(world)) == {2}
+    world.taints[1] = ()
+    world.settle(reconcile)
+    assert set(homes(world)) == ({1, 2} if mode is GLOBAL else {2})
+    assert set(before) == {1, 2}
+
+
+def test_a_node_that_no_longer_suits_is_left_start_first(reconcile: Reconcile) -> None:
+    """A label that is taken away moves the tasks whose constraint it met, where there is room."""
+    ssd = Placement((PlacementConstraint("node.labels.disk", ConstraintOp.EQUAL, "ssd"),))
+    world = World.of(a_record(a_service(replicas=2, placement=ssd)), nodes=3)
+    world.labels = {1: {"disk": "ssd"}, 2: {"disk": "ssd"}}
+    world.settle(reconcile)
+    assert set(homes(world)) == {1, 2}
+    world.labels[2] = {}
+    (move,) = world.plan(reconcile).actions
+    assert isinstance(move, MoveTask)
+    assert (move.reason, move.order) == (ActionReason.NODE_UNSUITABLE, UpdateOrder.START_FIRST)
+    world.settle(reconcile)
+    assert set(homes(world)) == {1}
 
 
 def test_a_drain_without_room_elsewhere_takes_nothing_away(reconcile: Reconcile) -> None:

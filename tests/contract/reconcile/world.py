@@ -22,8 +22,10 @@ from dray.model import (
     ServiceRecord,
     ServiceRevision,
     SlotKey,
+    Taint,
     TaskAssignment,
     UpdateOrder,
+    string_map,
 )
 from dray.names import NodeId, TaskId
 from scheduler.placement import PlacementNode, RunningShare, TaskGroup, cluster_view, place
@@ -97,6 +99,8 @@ class World:
     now_unix_s: float = 1_000.0
     drained: set[int] = field(default_factory=set)
     removed: set[int] = field(default_factory=set)
+    labels: dict[int, dict[str, str]] = field(default_factory=dict)
+    taints: dict[int, tuple[Taint, ...]] = field(default_factory=dict)
     stored: dict[str, Verdict] = field(default_factory=dict)
     revisions: dict[tuple[ServiceKey, ServiceRevision], ServiceRecord] = field(default_factory=dict)
     ids: CountingIds = field(default_factory=CountingIds)
@@ -122,6 +126,8 @@ class World:
             nodes={
                 node_id(number): a_node(
                     number,
+                    labels=self.labels.get(number),
+                    taints=self.taints.get(number, ()),
                     availability=Availability.DRAIN
                     if number in self.drained
                     else Availability.ACTIVE,
@@ -295,7 +301,13 @@ class World:
             self.conditions.get(number) is NodeCondition.READY
             and number not in self.drained | self.removed
         )
-        return replace(self.capacities[number], accepts_new=is_ready, running=shares)
+        return replace(
+            self.capacities[number],
+            accepts_new=is_ready,
+            running=shares,
+            labels=string_map(self.labels.get(number, {})),
+            taints=self.taints.get(number, ()),
+        )
 
     def _reservations(self, key: ServiceKey) -> ResourceReservations:
         if key in self.reservations:
