@@ -100,7 +100,7 @@ class Server:
             clock,
             random.Random(secrets.randbits(64)),
             self._log,
-            SessionSettings(settings.scheduler, tls, settings.insecure, settings.drain_on_stop_s),
+            SessionSettings(settings.scheduler, tls, settings.insecure),
         )
         try:
             config = await asyncio.to_thread(disk.read_config)
@@ -273,11 +273,28 @@ class _Node:
         add("dns", self._keep_dns)
         add("clients", self._follow_clients)
         add("faults", self._collect_faults)
+        running = asyncio.create_task(self._supervisor.run(), name="loops")
         try:
-            await self._supervisor.run()
+            await asyncio.wait({running})
+            running.result()
+        except asyncio.CancelledError:
+            await self._drain()
+            raise
         finally:
+            running.cancel()
+            await asyncio.wait({running})
+            if not running.cancelled():
+                running.exception()  # looked at: it was raised above, or the end is near anyway
             await asyncio.to_thread(self._metrics.stop)
             await self._network.close()
+
+    async def _drain(self) -> None:
+        """Let tasks move away before the end, if that is wanted; all loops still run."""
+        drain_s = self._settings.drain_on_stop_s
+        if drain_s > 0:
+            self._base.log.info("waiting for tasks to move away", duration_ms=drain_s * 1000)
+            await self._session.leave(drain_s)
+            await self._gossip.leave()
 
     async def _configured(self, config: NodeConfig) -> None:
         """Act on what the leader says about the node."""

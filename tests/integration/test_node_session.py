@@ -250,3 +250,21 @@ async def test_a_node_runs_on_while_the_leader_is_away(tmp_path: Path, engine: F
         finally:
             running.cancel()
             await asyncio.wait({running})
+
+
+async def test_a_node_that_goes_away_waits_for_its_tasks_to_move(
+    tmp_path: Path, engine: FakeEngine
+) -> None:
+    """The leader knows that it leaves; it obeys to the end, and does not connect again."""
+    folder = tmp_path / "n"
+    async with scheduler() as (cluster, address), daemon(folder, engine, (address,)) as node:
+        await until(lambda: node.session.connection is not None)
+        await assign(cluster, node, 1)
+        await until(lambda: attempt_state(cluster, 1) is AttemptState.RUNNING)
+        leaving = asyncio.create_task(node.session.leave(WAIT_S))
+        node_id = node.session.identity.node_id
+        await until(lambda: cluster.streams.observations.observed().nodes[node_id].is_leaving)
+        assert not leaving.done()
+        await assign(cluster, node)
+        await asyncio.wait_for(leaving, WAIT_S)
+        assert not [each for each in engine.containers.values() if each.is_running]

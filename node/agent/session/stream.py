@@ -22,7 +22,14 @@ from dray.clock import Clock
 from dray.convert import from_proto
 from dray.errors import DeadlineExceeded, DrayError, InvalidRequest, PeerMisbehaved, Unavailable
 from dray.log import Logger
-from dray.model import ContentRef, Epoch, FaultKind, NodeInfo, StoreRevision
+from dray.model import (
+    TERMINAL_ATTEMPT_STATES,
+    ContentRef,
+    Epoch,
+    FaultKind,
+    NodeInfo,
+    StoreRevision,
+)
 from dray.names import ClusterId, NodeId, TaskId, id_bytes, id_text
 from dray.retry import Backoff
 from dray.tls import Tls, client_channel
@@ -69,13 +76,11 @@ class SessionSettings:
         schedulers: Where to begin looking.
         tls: Certificates, or None for plain text.
         insecure: Allow plain text beyond this machine.
-        drain_on_stop_s: When the daemon ends: how long tasks get to move away; 0: they stay.
     """
 
     schedulers: tuple[HostPort, ...]
     tls: Tls | None = None
     insecure: bool = False
-    drain_on_stop_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +149,7 @@ class Session:
         self._writing: asyncio.Task[None] | None = None
         self._sending = asyncio.Lock()
         self._is_joining = False
+        self._is_leaving = False
         self._missed: tuple[Epoch, StoreRevision] | None = None
         self._last_leader: tuple[NodeId, Epoch] | None = None
 
@@ -166,6 +172,9 @@ class Session:
             ended = await self._try(address)
             if self._is_joining and self.config is not None:
                 return
+            if self._is_leaving:
+                self.connection = None
+                await asyncio.get_running_loop().create_future()
             failures = 0 if self.connection is not None else failures + 1
             self.connection = None
             hint = ended.next
@@ -401,26 +410,43 @@ class Session:
             writing, self._writing = self._writing, None
             writing.result()
 
-    async def _say_goodbye(self) -> None:
-        """Tell the leader how the node leaves, and wait for it to end the stream."""
-        if self.connection is None or self._call is None:
+    async def leave(self, drain_timeout_s: float) -> None:
+        """Tell the leader that this node goes away, and wait until its tasks have moved.
+
+        Called while `run` runs, which goes on obeying the leader meanwhile and connects to none
+        afterwards. Returns after the time in any case, and at once without a leader.
+        """
+        if self.connection is None:
             return
-        drain_s = self._settings.drain_on_stop_s
-        kind = types_pb2.GOODBYE_KIND_SHUTDOWN if drain_s > 0 else types_pb2.GOODBYE_KIND_RESTART
-        goodbye = node_pb2.Goodbye(kind=kind, drain_timeout_s=drain_s)
+        self._is_leaving = True
+        goodbye = node_pb2.Goodbye(
+            kind=types_pb2.GOODBYE_KIND_SHUTDOWN, drain_timeout_s=drain_timeout_s
+        )
+        book = self._agent.book
         with contextlib.suppress(TimeoutError, DrayError, grpc.aio.AioRpcError):
-            async with asyncio.timeout(drain_s or GOODBYE_WAIT_S):
+            async with asyncio.timeout(drain_timeout_s):
                 await self._send(node_pb2.SessionRequest(goodbye=goodbye))
-                reporting = asyncio.create_task(self._parts.reports.run(self._send))
-                try:
-                    await self._read_to_the_end()
-                finally:
-                    await _cancelled(reporting)
+                while self.connection is not None:
+                    number = book.persisted.number
+                    states = {report.state for report in book.reports.values()}
+                    if states <= TERMINAL_ATTEMPT_STATES:
+                        return
+                    await book.persisted.wait(number)
+
+    async def _say_goodbye(self) -> None:
+        """Tell the leader that the daemon starts again soon; wait for it to end the stream."""
+        if self.connection is None or self._call is None or self._is_leaving:
+            return
+        goodbye = node_pb2.Goodbye(kind=types_pb2.GOODBYE_KIND_RESTART)
+        with contextlib.suppress(TimeoutError, DrayError, grpc.aio.AioRpcError):
+            async with asyncio.timeout(GOODBYE_WAIT_S):
+                await self._send(node_pb2.SessionRequest(goodbye=goodbye))
+                await self._read_to_the_end()
 
     async def _read_to_the_end(self) -> None:
-        """Go on obeying, as tasks move away, until the leader ends the stream."""
-        while (response := await self._read()) is not grpc.aio.EOF:
-            await self._obey(response.WhichOneof("message"), response)
+        """Take what still comes, until the leader ends the stream; nobody acts on it any more."""
+        while await self._read() is not grpc.aio.EOF:
+            continue
 
     # ---- contents --------------------------------------------------------------------------------
 
