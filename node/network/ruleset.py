@@ -54,7 +54,7 @@ TUNNEL_PORT: Final = 4790  # VXLAN GPE (IANA)
 SKELETON_CHAINS: Final = frozenset(
     {
         "balance", "deny", "forward", "inbound", "out", "outbound", "output", "post", "pre", "raw",
-        "raw_out", "refuse",
+        "raw_inside", "raw_lo", "raw_out", "raw_port", "raw_tunnel", "refuse",
     }
 )  # fmt: skip
 PLACES_MAX: Final = 1_024  # endpoints of one service that are balanced over
@@ -155,7 +155,6 @@ def _filter(layout: Layout) -> list[str]:
         "drop",
         "}",
         "chain inbound {",
-        "ct state established,related accept",
         f'iifname "{BRIDGE}" ip saddr . ether saddr != @sources drop',
         # A service without endpoints, or an address that no node has (`plan.py` routes it here).
         f"ip daddr != {layout.subnet} goto deny",
@@ -166,7 +165,6 @@ def _filter(layout: Layout) -> list[str]:
         "drop",
         "}",
         "chain outbound {",
-        "ct state established,related accept",
         "ip saddr . ether saddr != @sources drop",
         f'oifname "{TUNNEL}" accept',  # the destination's node decides
         f"ip daddr {cluster} goto deny",  # no node has that address: never to the machine's router
@@ -175,14 +173,13 @@ def _filter(layout: Layout) -> list[str]:
         "}",
         "chain forward {",
         "type filter hook forward priority -5; policy accept;",
+        "ct state established,related accept",  # first: all packets but a connection's own first
         f'oifname "{BRIDGE}" goto inbound',
         # Masqueraded, it would look like a packet of this node's tunnel.
         f"udp dport {TUNNEL_PORT} ip daddr @peers drop",
         f'iifname "{BRIDGE}" goto outbound',
-        f'oifname "{TUNNEL}" ct state established,related accept',
         f'oifname "{TUNNEL}" ct status dnat accept',
         f'oifname "{TUNNEL}" drop',
-        f'iifname "{TUNNEL}" ct state established,related accept',
         f'iifname "{TUNNEL}" drop',
         "}",
         "chain output {",
@@ -194,17 +191,31 @@ def _filter(layout: Layout) -> list[str]:
 
 
 def _tunnel_guard(layout: Layout) -> list[str]:
-    own = f'{{ "lo", "{BRIDGE}", "{TUNNEL}" }}'
+    """Return the chains that every packet passes: the fewer steps, the shorter a round trip."""
     return [
+        "chain raw_inside {",
+        "ip daddr 127.0.0.0/8 drop",
+        f"udp dport {TUNNEL_PORT} fib daddr type local drop",
+        "}",
+        "chain raw_tunnel {",
+        f"ip saddr {layout.subnet} drop",
+        f"ip saddr != {layout.range_cidr} drop",
+        "goto raw_inside",
+        "}",
+        "chain raw_port {",
+        "ip saddr @peers notrack accept",
+        "fib daddr type local drop",
+        "}",
+        "chain raw_lo {",
+        f"udp dport {TUNNEL_PORT} drop",
+        "}",
         "chain raw {",
         "type filter hook prerouting priority -300; policy accept;",
-        f"udp dport {TUNNEL_PORT} fib daddr type local ip saddr != @peers counter drop",
-        f"udp dport {TUNNEL_PORT} fib daddr type local notrack",
-        f'iifname {{ "{BRIDGE}", "{TUNNEL}" }} ip daddr 127.0.0.0/8 drop',
-        f'iifname "{TUNNEL}" ip saddr {layout.subnet} drop',
-        f'iifname "{TUNNEL}" ip saddr != {layout.range_cidr} drop',
-        f"iifname != {own} ip saddr {layout.range_cidr} drop",
-        f"iifname != {own} ip daddr {{ {layout.range_cidr}, {layout.vip_range_cidr} }} drop",
+        f'iifname vmap {{ "lo" : goto raw_lo, "{BRIDGE}" : goto raw_inside, '
+        f'"{TUNNEL}" : goto raw_tunnel }}',
+        f"udp dport {TUNNEL_PORT} goto raw_port",
+        f"ip saddr {layout.range_cidr} drop",
+        f"ip daddr {{ {layout.range_cidr}, {layout.vip_range_cidr} }} drop",
         "}",
         "chain raw_out {",
         "type filter hook output priority -300; policy accept;",
