@@ -166,8 +166,11 @@ class Lineage:
 
     def keep(self, columns: Mapping[Hashable, Kept]) -> None:
         """Keep columns; those that were kept longest go for them."""
-        others = {key: kept for key, kept in self.kept.items() if key not in columns}
-        self.kept = _bounded({**others, **columns}, KEPT_MAX)
+        kept = dict(self.kept)  # a copy takes the keys' hashes over, which are dear
+        for key, each in columns.items():
+            kept.pop(key, None)
+            kept[key] = each
+        self.kept = _bounded(kept, KEPT_MAX)
 
 
 def _bounded(values: dict[Hashable, Any], most: int) -> dict[Hashable, Any]:
