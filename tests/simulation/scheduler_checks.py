@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from dray.model import (
@@ -150,24 +151,30 @@ class Checker:
         Two of a service that stops first are allowed only when a node is left.
         """
         for task in assignment.tasks:
-            held = {
-                node_id
+            held = [
+                (node_id, each)
                 for node_id, tasks in self._assigned.items()
                 for each in tasks.values()
                 if each.slot == task.slot and not each.stop
-            }
+            ]
             if len(held) < HELD_MAX:
                 self._excused.discard(task.slot)
                 continue
-            spec = self._revision(task.slot.service_key, task.service_revision).spec
-            newest = self._world.data.item(keys.service_key(task.slot.service_key))
-            asked = decode_as(newest, ServiceRecord).spec if newest else spec
-            if asked.update.order is UpdateOrder.START_FIRST or any(
-                self._is_left(name, node_id) for node_id in held
+            if self._may_overlap(task.slot, [each for _, each in held]) or any(
+                self._is_left(name, node_id) for node_id, _ in held
             ):
                 self._excused.add(task.slot)
-            if len(held) > HELD_MAX or spec.dray.singleton or task.slot not in self._excused:
+            spec = self._revision(task.slot.service_key, task.service_revision).spec
+            is_too_many = len(held) > HELD_MAX or spec.dray.singleton
+            if is_too_many or task.slot not in self._excused:
                 self._broken(f"{name} gave {task.slot} {len(held)} tasks")
+
+    def _may_overlap(self, slot: SlotKey, tasks: Iterable[TaskAssignment]) -> bool:
+        """Return whether what is asked for, or was when one of the tasks was made, starts first."""
+        newest = self._world.data.item(keys.service_key(slot.service_key))
+        records = [] if newest is None else [decode_as(newest, ServiceRecord)]
+        records += [self._revision(slot.service_key, task.service_revision) for task in tasks]
+        return any(each.spec.update.order is UpdateOrder.START_FIRST for each in records)
 
     def _is_left(self, name: str, node_id: NodeId) -> bool:
         """Return whether a node is being drained, or held to be isolated by a scheduler."""
