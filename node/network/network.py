@@ -71,6 +71,7 @@ REPAIR_PERIOD_S: Final = 30.0
 REPAIR_PAUSE_S: Final = 1.0  # at least between two looks at the machine, however much changes
 REPAIR_PAUSE_MAX_S: Final = 10.0
 REPAIR_SHARE_MAX: Final = 0.1  # of the time that is spent looking while things keep changing
+ECHO_AGAIN_S: Final = 5.0  # after somebody was not heard through the tunnel
 WRITE_PAUSE_S: Final = 0.05  # between two writes of the table, however often gossip changes
 HANDOVER_S: Final = 5.0  # how long the table of an earlier daemon serves before it is replaced
 PASSES_MAX: Final = 4  # of observing and repairing: a later one sees what an earlier one made
@@ -122,6 +123,7 @@ class MachineNetwork:
         self._attachments: Attachments | None = None
         self._balancer: Balancer | None = None
         self._was_whole = False
+        self._unheard: list[str] = []
         self._echo_at_s = clock.monotonic_s() + REPAIR_PERIOD_S / 6  # peers start together
         self._early: dict[TaskId, str] = {}  # adopted before the node knew its subnet
         self._handover_until_s = 0.0
@@ -173,8 +175,9 @@ class MachineNetwork:
                 await self._clock.sleep(min(pause_s, REPAIR_PAUSE_MAX_S))
 
     def _next_look_s(self) -> float:
-        handover_s = self._handover_until_s - self._clock.monotonic_s()
-        return handover_s if 0 < handover_s < REPAIR_PERIOD_S else REPAIR_PERIOD_S
+        now_s = self._clock.monotonic_s()
+        waits_s = (self._handover_until_s - now_s, self._echo_at_s - now_s, REPAIR_PERIOD_S)
+        return min(wait_s for wait_s in waits_s if wait_s > 0)
 
     async def _look(self, config: NetworkConfig) -> None:
         """Repair; a failure is a fault, and the next look tries again."""
@@ -183,9 +186,17 @@ class MachineNetwork:
         with contextlib.suppress(DrayError):
             await self._write(Balancer.try_ports_again)
         if self._clock.monotonic_s() >= self._echo_at_s:
-            self._echo_at_s = self._clock.monotonic_s() + REPAIR_PERIOD_S
-            with contextlib.suppress(DrayError):
-                self._set_faults("tunnel", tuple(await self.unheard_peers()))
+            await self._ask_for_echoes()
+
+    async def _ask_for_echoes(self) -> None:
+        """Report peers that did not answer twice in a row; ask again soon if any did not."""
+        unheard: list[str] = []
+        with contextlib.suppress(DrayError):
+            unheard = await self.unheard_peers()
+        self._set_faults("tunnel", tuple(each for each in unheard if each in self._unheard))
+        self._unheard = unheard
+        again_s = ECHO_AGAIN_S if unheard else REPAIR_PERIOD_S
+        self._echo_at_s = self._clock.monotonic_s() + again_s
 
     async def unheard_peers(self) -> list[str]:
         """Return a sentence for every living peer that does not answer through the tunnel."""
