@@ -178,13 +178,16 @@ class Checker:
 
     def _is_left(self, name: str, node_id: NodeId) -> bool:
         """Return whether a node is being drained, or held to be isolated by a scheduler."""
-        item = self._world.data.item(keys.node_key(node_id))
-        if item is None or decode_as(item, NodeRecord).availability is not Availability.ACTIVE:
+        if self._is_drained(node_id):
             return True
         scheduler = next(each for each in self._world.schedulers if each.name == name)
         streams = scheduler.nodes.streams if scheduler.nodes else None
         seen = streams.observations.observed().nodes.get(node_id) if streams else None
         return seen is not None and seen.condition is NodeCondition.ISOLATED
+
+    def _is_drained(self, node_id: NodeId) -> bool:
+        item = self._world.data.item(keys.node_key(node_id))
+        return item is None or decode_as(item, NodeRecord).availability is not Availability.ACTIVE
 
     def _revision(self, key: ServiceKey, revision: ServiceRevision) -> ServiceRecord:
         item = self._world.data.item(keys.revision_key(key, revision))
@@ -248,8 +251,8 @@ class Checker:
             is_done = slot in self._done
             return [] if is_done and not held else [f"{slot} is a job: done {is_done}, {held}"]
         homes = [each for each in self._world.nodes.values() if each.node_id == self._home(slot)]
-        if any(not home.has_power for home in homes):
-            return []  # it waits for its data
+        if any(not home.has_power or self._is_drained(home.node_id) for home in homes):
+            return []  # it waits for its data, or for the node to take tasks again
         if len(held) != 1:
             return [f"{slot} has {len(held)} tasks"]
         node, task = held[0]
