@@ -18,7 +18,8 @@ __all__ = ["Cluster", "Failed", "cluster_on"]
 DRAY: Final = (sys.executable, "-P", "-m", "cli")
 API_PORT: Final = 7400
 COMMAND_LIMIT_S: Final = 60.0
-READY_LIMIT_S: Final = 60.0
+READY_LIMIT_S: Final = 120.0  # a daemon on a busy machine needs long to begin
+ENDING_LIMIT_S: Final = 10.0
 LOG_LINES_SHOWN: Final = 20
 
 
@@ -63,6 +64,7 @@ class Cluster:
     def start_scheduler(self, host: Host) -> None:
         """Start a scheduler; it is not awaited."""
         address = f"{host.address}:{API_PORT}"
+        _reap(self.schedulers.pop(host.index, None))
         self.schedulers[host.index] = self._start(
             host,
             "scheduler",
@@ -74,6 +76,7 @@ class Cluster:
     def start_node(self, host: Host, *labels: str) -> None:
         """Start a node daemon; it is not awaited."""
         schedulers = [self.lab.host(index) for index in sorted(self.schedulers)]
+        _reap(self.nodes.pop(host.index, None))
         self.nodes[host.index] = self._start(
             host,
             "node",
@@ -102,11 +105,8 @@ class Cluster:
     def end(self) -> None:
         """End all daemons; containers are the lab's."""
         for processes in (self.nodes, self.schedulers):
-            for process in processes.values():
-                if process.is_running:
-                    process.kill()
-                    process.wait(10.0)
-            processes.clear()
+            while processes:
+                _reap(processes.popitem()[1])
 
     # --- the command ---
 
@@ -168,6 +168,13 @@ class Cluster:
         path = self._logs / "compose.yaml"
         path.write_text(compose)
         return self.dray("up", "-f", str(path), *flags, limit_s=limit_s)
+
+
+def _reap(process: Process | None) -> None:
+    """End a daemon, also one that the loss of its host's power has ended already."""
+    if process is not None:
+        process.kill()
+        process.wait(ENDING_LIMIT_S)
 
 
 @contextlib.contextmanager

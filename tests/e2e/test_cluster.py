@@ -146,7 +146,9 @@ def _container(host: Host, task: dict[str, Any]) -> Any:
 
 def _asked(client: Any) -> str:
     """Return who answers the client by name, or "" for nobody."""
-    done = client.exec_run(["wget", "-q", "-T", "2", "-O", "-", "http://web/cgi-bin/who"])
+    # No -T: with it, this static busybox crashes when it looks up a name.
+    command = ["timeout", "5", "wget", "-q", "-O", "-", "http://web/cgi-bin/who"]
+    done = client.exec_run(command)
     return str(done.output.decode().split()[0]) if done.exit_code == 0 else ""
 
 
