@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 UNIX_AT_START_S = 1_700_000_000.0
 
 
-class _NoWaiting(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class _NoWaiting(selectors.DefaultSelector):
     """A selector that never waits: it moves the loop's clock instead."""
 
     loop: VirtualLoop

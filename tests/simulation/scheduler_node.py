@@ -141,7 +141,7 @@ class Stream:
             self._has_lost = True
             return last_s
         loop = asyncio.get_running_loop()
-        at_s = max(last_s + 1e-6, loop.time() + self._world.rng.uniform(0.0005, 0.01))
+        at_s: float = max(last_s + 1e-6, loop.time() + self._world.rng.uniform(0.0005, 0.01))
         loop.call_at(at_s, queue.put_nowait, item)
         return at_s
 
