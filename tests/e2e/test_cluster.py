@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,7 +61,8 @@ def _container_ids(host: Host) -> set[str]:
 def _published(host: Host, lab: Lab) -> str:
     """Return what a machine outside the cluster gets from a published port of a host."""
     url = f"http://{host.address}:8080/cgi-bin/who"
-    return lab.switch_exec(["wget", "-q", "-T", "5", "-O", "-", url]).stdout.split()[0]
+    code = f"import urllib.request as r; print(r.urlopen({url!r}, timeout=5).read().decode())"
+    return lab.switch_exec([sys.executable, "-c", code]).stdout.split()[0]
 
 
 @pytest.mark.timeout(300)
