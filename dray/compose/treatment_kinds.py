@@ -32,6 +32,7 @@ class Executor(enum.Enum):
     SINGLETON = "the leader and the node's guard: grants of singletons"
     PLACEMENT = "the leader's placement: CPU, memory, disk, pids, constraints, spreading"
     PLACEMENT_DEVICES = "the leader's placement: GPUs, devices and generic resources"
+    GPU_CHOICE = "the leader and the node: which GPU, or share of one, a task gets"
     PLACEMENT_AFFINITY = "the leader's placement: near to and away from other tasks"
     PLACEMENT_PRIORITY = "the leader's placement: priorities and displacement"
     PLACEMENT_PORTS = "the leader's placement: ports of nodes"

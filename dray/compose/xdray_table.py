@@ -206,7 +206,7 @@ SERVICE_WORDS: Final = (
         "gpu",
         Kind.MAPPING,
         "Which GPUs, and how much of one.",
-        Executor.PLACEMENT_DEVICES,
+        Executor.GPU_CHOICE,
         words=GPU_WORDS,
     ),
 )

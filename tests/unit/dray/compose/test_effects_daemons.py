@@ -223,10 +223,6 @@ SERVICE: Final[dict[str, _Case]] = {
     },
     "x-dray.volume_loss": ({}, _x("volume_loss", "accept")),
     "x-dray.session_affinity": ({}, _x("session_affinity", "client_ip")),
-    "x-dray.gpu": ({}, _x("gpu", {"count": 1})),
-    "x-dray.gpu.count": (_x("gpu", {"count": 1}), _x("gpu", {"count": 2})),
-    "x-dray.gpu.fraction": ({}, _x("gpu", {"fraction": 0.5})),
-    "x-dray.gpu.models": (_x("gpu", {"count": 1}), _x("gpu", {"count": 1, "models": ["a"]})),
 }
 # path: (an entry of the file's top, and the same with another value of the key)
 TOP: Final[dict[str, _Case]] = {
@@ -322,8 +318,6 @@ _NODES: Final = (
     [
         (_gpus(), 2),
         (_device(), 2),
-        (_x("gpu", {"count": 1}), 2),
-        (_x("gpu", {"count": 1, "models": ["b"]}), None),
         (_generic("fpga", 2), 2),
         (_generic("fpga", 3), None),
         (_x("affinity", [{"service": "db", "required": True}]), 1),
