@@ -49,11 +49,13 @@ _NAMED_PERIOD_US: Final = 1_000_000
 def limits(service: Place) -> ResourceLimits:
     """Return what a container may use; `deploy.resources.limits` wins over the older keys."""
     newer = service.at("deploy", "resources", "limits")
-    if not newer.is_given and not service.has_any(_LIMIT_KEYS):
-        return ResourceLimits()
     cpus = newer.at("cpus").maybe_cpus()
     memory = newer.at("memory").maybe_size()
     pids = newer.at("pids").maybe_whole()
+    if not service.has_any(_LIMIT_KEYS):
+        return ResourceLimits(
+            cpu_millis=cpus or None, memory_bytes=memory or None, pids=pids or None
+        )
     cpus_older = service.at("cpus").maybe_cpus()
     memory_older = service.at("mem_limit").maybe_size()
     pids_older = service.at("pids_limit").maybe_whole()

@@ -34,6 +34,8 @@ def attachments(service: Place) -> tuple[NetworkAttachment, ...]:
 
 
 def _attachment(name: str, place: Place) -> NetworkAttachment:
+    if not place.value:  # most attachments say no more than the name
+        return NetworkAttachment(name)
     return NetworkAttachment(
         network=name,
         aliases=place.at("aliases").texts(),
