@@ -11,10 +11,10 @@ import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from queue import Queue
-from typing import IO, TYPE_CHECKING, Final, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias
 
 from cli.exits import UsageError
-from dray.errors import DrayError, ErrorCode
+from dray.errors import DrayError, ErrorCode, FailedPrecondition
 
 if TYPE_CHECKING:
     from dray.client import Client
@@ -25,6 +25,7 @@ __all__ = ["packed", "place_in_container", "unpack"]
 PIECE_BYTES: Final = 65_536
 PIECES_MAX: Final = 16  # packed ahead of the network
 HEADER_BYTES: Final = 512  # of one entry
+_PERMISSIONS: Final = 0o777  # no set-user-id bit of a container counts here
 
 _Queue: TypeAlias = "Queue[bytes | BaseException | None]"
 
@@ -144,9 +145,35 @@ def unpack(file: IO[bytes], place: Path, *, keep_owner: bool) -> int:
             if not keep_owner:
                 member.uid, member.gid = os.getuid(), os.getgid()
                 member.uname = member.gname = ""
-            archive.extract(member, folder, filter="tar" if keep_owner else "data")
+                member.mode &= _PERMISSIONS
+            _extract(archive, member, folder.resolve())
             total += member.size if member.isfile() else 0
     return total
+
+
+def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """Unpack one entry below a folder; devices and the like are left out.
+
+    Not the library's filters: Python 3.11.2, which Debian 12 has, lacks them.
+
+    Raises:
+        FailedPrecondition: The entry would be written elsewhere, also by way of a link.
+    """
+    if not (member.isfile() or member.isdir() or member.issym() or member.islnk()):
+        return
+    places = [folder / member.name]
+    if member.islnk():
+        places.append(folder / member.linkname)
+    for place in places:
+        if ".." in place.parts or not place.parent.resolve().is_relative_to(folder):
+            raise FailedPrecondition(
+                f"the archive from the container names {member.name}, which is outside of {folder}",
+                hint="copy what you need of it by its own path",
+            )
+    trusted: dict[str, Any] = (
+        {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
+    )
+    archive.extract(member, folder, **trusted)
 
 
 def _renamed(path: str, top: str, name: str) -> str:

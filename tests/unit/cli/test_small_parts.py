@@ -20,6 +20,7 @@ from cli.selection import select
 from cli.settings import CliSettings
 from cli.texts import age, bytes_text, cpus, instant
 from cli.topview import TopState
+from dray.errors import FailedPrecondition
 from dray.model import Dependency, NodeCondition, ProjectSpec
 from dray.views import LogLine, ObjectChange, SlotState
 from tests.builders import a_service, a_slot, task_id
@@ -179,15 +180,30 @@ async def test_a_folder_is_packed_and_unpacked_under_another_name(tmp_path: Path
     assert read == b"x" * 200_000
 
 
-def test_an_archive_cannot_write_elsewhere(tmp_path: Path) -> None:
-    """A path that leaves the place is refused."""
+def _link(name: str, target: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = tarfile.SYMTYPE, target
+    return info
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [tarfile.TarInfo("a"), tarfile.TarInfo("../evil")],
+        [tarfile.TarInfo("a"), tarfile.TarInfo("b/../../evil")],
+        [_link("a", ".."), tarfile.TarInfo("a/evil")],
+    ],
+    ids=["above", "around", "through a link"],
+)
+def test_an_archive_cannot_write_elsewhere(tmp_path: Path, members: list[tarfile.TarInfo]) -> None:
+    """A path that leaves the place is refused, also one through a link."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as archive:
-        archive.addfile(tarfile.TarInfo("a"))
-        archive.addfile(tarfile.TarInfo("../evil"))
+        for member in members:
+            archive.addfile(member)
     file.seek(0)
     inside = tmp_path / "inside"
     inside.mkdir()
-    with pytest.raises(tarfile.OutsideDestinationError):
+    with pytest.raises(FailedPrecondition, match="outside of"):
         unpack(file, inside, keep_owner=False)
     assert not (tmp_path / "evil").exists()
