@@ -215,6 +215,7 @@ class TaskAssignment:
         epoch: Term of the leader that placed it: of two tasks of one slot the one with the higher
             (epoch, task id) is right.
         stop: Whether the task is to end; it stays listed until its end was reported.
+        gpu_ids: GPUs that placement has chosen for it on its node, by the driver's ids.
     """
 
     task_id: TaskId
@@ -222,6 +223,7 @@ class TaskAssignment:
     service_revision: ServiceRevision
     epoch: Epoch
     stop: bool = False
+    gpu_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,7 +233,8 @@ class _Work:
         tasks = self._tasks(node_id).values()
         services = {task.slot.service_key for task in tasks}
         names = sum(len(key.project) + 4 * len(key.service) + _SERVICE_BYTES for key in services)
-        return _HEAD_BYTES + names + len(tasks) * (_TASK_BYTES + _VARIANT_BYTES)
+        devices = sum(_devices_bytes(task) for task in tasks)
+        return _HEAD_BYTES + names + devices + len(tasks) * (_TASK_BYTES + _VARIANT_BYTES)
 
     def _assignment(self, node_id: NodeId) -> Assignment:
         tasks = sorted(self._tasks(node_id).values(), key=lambda task: (task.slot, task.task_id))
@@ -262,4 +263,8 @@ def _growth(edit: Edit) -> int:
         return 0
     slot = edit.task.slot
     names = len(slot.project) + 4 * len(slot.service) + _SERVICE_BYTES
-    return _TASK_BYTES + _VARIANT_BYTES + names
+    return _TASK_BYTES + _VARIANT_BYTES + names + _devices_bytes(edit.task)
+
+
+def _devices_bytes(task: TaskAssignment) -> int:
+    return sum(_SERVICE_BYTES + 4 * len(each) for each in task.gpu_ids)

@@ -160,10 +160,13 @@ def _shares(snapshot: Snapshot, assignment: Assignment | None) -> Sequence[Runni
     """Return what is assigned to a node, tasks of one revision together."""
     totals: Counter[tuple[ServiceKey, ServiceRevision]] = Counter()
     ending: Counter[tuple[ServiceKey, ServiceRevision]] = Counter()
+    devices: dict[tuple[ServiceKey, ServiceRevision], list[tuple[str, ...]]] = {}
     for task in () if assignment is None else assignment.tasks:
         kind = (task.slot.service_key, task.service_revision)
         totals[kind] += 1
         ending[kind] += task.stop
+        if task.gpu_ids:
+            devices.setdefault(kind, []).append(task.gpu_ids)
     shares: list[RunningShare] = []
     for (service, revision), count in totals.items():
         record = record_of(snapshot, service, revision)
@@ -175,6 +178,7 @@ def _shares(snapshot: Snapshot, assignment: Assignment | None) -> Sequence[Runni
                 count,
                 spec.task.reservations,
                 spec,
+                tuple(devices.get((service, revision), ())),
                 pinned=_is_pinned(spec),
                 ending=ending[(service, revision)],
             )

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias, assert_never
+from itertools import repeat, starmap
+from typing import NamedTuple, TypeAlias, assert_never
 
 from dray.model import Epoch, NodeCondition, SlotKey, TaskAssignment, UpdateOrder
 from dray.names import NodeId, TaskId
@@ -115,9 +116,7 @@ def steps_of(
         epoch: The leader's term, which new tasks carry.
         now_unix_s: Wall clock, for pins.
     """
-    node_of: dict[SlotKey, NodeId] = {}
-    for group in placement.groups:
-        node_of.update(zip(group.slots, group.node_ids, strict=True))
+    found = _places(placement)
     steps: list[Step] = []
     pinned: dict[VolumeKey, NodeId] = {}
     for action in actions:
@@ -127,8 +126,9 @@ def steps_of(
             case ForgetTask():
                 steps.append(Step(action, (Drop(action.node_id, action.task_id),)))
             case CreateTask() | MoveTask():
-                edits = _edits(snapshot, observed, action, node_of, epoch)
-                node_id = node_of.get(action.slot)
+                place = found.get(action.slot)
+                edits = _edits(snapshot, observed, action, place, epoch)
+                node_id = None if place is None else place.node_id
                 if edits and (node_id is None or _agrees(action.pins, node_id, pinned)):
                     pins = _pins(snapshot, action.pins, node_id, pinned, now_unix_s)
                     steps.append(Step(action, edits, pins))
@@ -137,22 +137,39 @@ def steps_of(
     return steps
 
 
+class _Place(NamedTuple):
+    """Where a slot's new task goes, and which GPUs it gets there."""
+
+    node_id: NodeId
+    gpu_ids: tuple[str, ...] = ()
+
+
+def _places(placement: PlacementResult) -> dict[SlotKey, _Place]:
+    found: dict[SlotKey, _Place] = {}
+    for group in placement.groups:
+        devices = group.gpu_ids or repeat(())
+        pairs = zip(group.node_ids, devices, strict=False)  # as many as there are nodes
+        found.update(zip(group.slots, starmap(_Place, pairs), strict=True))
+    return found
+
+
 def _edits(
     snapshot: Snapshot,
     observed: Observed,
     action: CreateTask | MoveTask,
-    node_of: Mapping[SlotKey, NodeId],
+    place: _Place | None,
     epoch: Epoch,
 ) -> tuple[Edit, ...]:
     """Return what is done about an action now; nothing, while there is no room."""
     if not needs_node(snapshot, observed, action):
         assert isinstance(action, MoveTask)
         return (Stop(action.old_node_id, action.old_task_id),)
-    node_id = node_of.get(action.slot)
-    if node_id is None:
+    if place is None:
         return ()
-    task = TaskAssignment(action.task_id, action.slot, action.service_revision, epoch)
-    add = Add(node_id, task)
+    task = TaskAssignment(
+        action.task_id, action.slot, action.service_revision, epoch, gpu_ids=place.gpu_ids
+    )
+    add = Add(place.node_id, task)
     if isinstance(action, MoveTask) and _is_gone(snapshot, observed, action.old_node_id):
         return (Drop(action.old_node_id, action.old_task_id), add)
     return (add,)

@@ -52,6 +52,7 @@ __all__ = [
     "Refused",
     "RefusedReason",
     "RemoveOrphans",
+    "RemoveVolumes",
     "Resync",
     "SpecPush",
     "Up",
@@ -313,6 +314,14 @@ class RemoveOrphans:
     task_ids: tuple[TaskId, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class RemoveVolumes:
+    """Asks the node to remove these Docker volumes, which it has made for the project."""
+
+    project: str
+    names: tuple[str, ...]
+
+
 Down: TypeAlias = (
     Welcome
     | NotLeader
@@ -324,4 +333,5 @@ Down: TypeAlias = (
     | OpenRelay
     | Resync
     | RemoveOrphans
+    | RemoveVolumes
 )

@@ -107,6 +107,9 @@ def message_to_proto(
             response.resync.reason = message.reason
         case m.RemoveOrphans():
             response.remove_orphans.task_ids.extend(map(id_bytes, message.task_ids))
+        case m.RemoveVolumes():
+            response.remove_volumes.project = message.project
+            response.remove_volumes.names.extend(message.names)
         case _:
             assert_never(message)
     return response

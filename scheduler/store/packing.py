@@ -14,6 +14,10 @@ Form 1, little-endian:
         task id                                                                  for each task
         u16 variant                                     for each task, if there are several variants
 
+Form 2, when some of the tasks have devices, is followed by
+    u16 tasks
+        u32 number of the task, from 0 · u8 devices · u16 length · id of a device       for each
+
 Ids are in their text form (26 bytes of ASCII): ten bytes more than their bits, and no work. What
 tasks run is not here: it is stored once, by service revision. The store's mod revision of the key
 is the assignment's.
@@ -25,6 +29,7 @@ import functools
 import re
 import struct
 import sys
+from dataclasses import replace
 from itertools import groupby, pairwise
 from typing import Final
 
@@ -44,10 +49,13 @@ __all__ = ["TASKS_MAX", "DamagedValue", "pack_assignment", "unpack_assignment"]
 
 TASKS_MAX: Final = 65_535  # tasks of one service on one node; a node has 508 addresses
 _FORM: Final = 1
+_FORM_WITH_DEVICES: Final = 2
+_FORMS: Final = (bytes([_FORM]), bytes([_FORM_WITH_DEVICES]))
 _HEAD: Final = struct.Struct(f"<B{ID_LENGTH}s{ID_LENGTH}sIQH")
 _LENGTH: Final = struct.Struct("<H")
 _COUNTS: Final = struct.Struct("<HH")
 _VARIANT: Final = struct.Struct("<QIQB")
+_DEVICES: Final = struct.Struct("<IB")
 _IDS = re.compile(r"(?:[a-z2-7]{25}[aeimquy4])*", re.ASCII)
 
 _Variant = tuple[ServiceRevision, Epoch, bool]
@@ -74,15 +82,21 @@ def pack_assignment(assignment: Assignment) -> bytes:
         (key, list(group)) for key, group in groupby(tasks, lambda task: task.slot.service_key)
     ]
     assert all(one[0] < other[0] for one, other in pairwise(groups)), "tasks not sorted"
+    devices = b"".join(
+        [_pack_devices(number, task) for number, task in enumerate(tasks) if task.gpu_ids]
+    )
     head = _HEAD.pack(
-        _FORM,
+        _FORM_WITH_DEVICES if devices else _FORM,
         assignment.cluster_id.encode(),
         assignment.node_id.encode(),
         assignment.epoch.generation,
         assignment.epoch.create_revision,
         len(groups),
     )
-    return b"".join([head, *(_pack_service(key, group) for key, group in groups)])
+    parts = [head, *(_pack_service(key, group) for key, group in groups)]
+    if devices:
+        parts += [_LENGTH.pack(sum(bool(task.gpu_ids) for task in tasks)), devices]
+    return b"".join(parts)
 
 
 def unpack_assignment(data: bytes, mod_revision: StoreRevision) -> Assignment:
@@ -95,9 +109,9 @@ def unpack_assignment(data: bytes, mod_revision: StoreRevision) -> Assignment:
     Raises:
         DamagedValue: The bytes are no assignment, or one of a newer version of dray.
     """
-    if data[:1] != bytes([_FORM]):
+    if data[:1] not in _FORMS:
         raise DamagedValue(
-            f"an assignment of {len(data)} bytes is not in form {_FORM}",
+            f"an assignment of {len(data)} bytes is not in form {_FORM} or {_FORM_WITH_DEVICES}",
             hint="this version of dray reads no other; upgrade this scheduler",
         )
     try:
@@ -108,6 +122,10 @@ def unpack_assignment(data: bytes, mod_revision: StoreRevision) -> Assignment:
         for _ in range(services):
             at, group = _unpack_service(data, at)
             tasks += group
+        if data[0] == _FORM_WITH_DEVICES:
+            at, devices = _unpack_devices(data, at)
+            for number, gpu_ids in devices.items():
+                tasks[number] = replace(tasks[number], gpu_ids=gpu_ids)
     except (struct.error, ValueError, IndexError) as error:
         raise DamagedValue(f"{len(data)} bytes that are no assignment: {error}") from error
     if at != len(data):
@@ -173,6 +191,31 @@ def _unpack_service(data: bytes, at: int) -> tuple[int, list[TaskAssignment]]:
         TaskAssignment(TaskId(task_id), SlotKey(project, service, slot), *variant)
         for task_id, slot, variant in zip(ids, slots, of_tasks, strict=True)
     ]
+
+
+def _pack_devices(number: int, task: TaskAssignment) -> bytes:
+    """Return which devices a task has."""
+    parts = [_DEVICES.pack(number, len(task.gpu_ids))]
+    for device_id in task.gpu_ids:
+        text = device_id.encode()
+        parts += [_LENGTH.pack(len(text)), text]
+    return b"".join(parts)
+
+
+def _unpack_devices(data: bytes, at: int) -> tuple[int, dict[int, tuple[str, ...]]]:
+    """Return where the devices end, and which task has which, by its number."""
+    (count,) = _LENGTH.unpack_from(data, at)
+    at += _LENGTH.size
+    found: dict[int, tuple[str, ...]] = {}
+    for _ in range(count):
+        number, n_devices = _DEVICES.unpack_from(data, at)
+        at += _DEVICES.size
+        devices = []
+        for _ in range(n_devices):
+            at, device_id = _text(data, at)
+            devices.append(device_id)
+        found[number] = tuple(devices)
+    return at, found
 
 
 def _text(data: bytes, at: int) -> tuple[int, str]:

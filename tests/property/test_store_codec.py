@@ -42,6 +42,7 @@ TASKS = st.builds(
     st.integers(0, 2**63 - 1).map(ServiceRevision),
     EPOCHS | st.just(Epoch(1, 7)),
     st.booleans(),
+    st.just(()) | st.lists(PARTS, max_size=3).map(tuple),
 )
 
 

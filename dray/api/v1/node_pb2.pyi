@@ -688,6 +688,35 @@ class SessionResponse(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
+    class RemoveVolumes(_message.Message):
+        """Removes volumes of one project. Carried out once and never persisted: the leader says it again
+        until the node has reported them gone (`VolumeReport`). The node removes those among them that
+        it has made for this project of this cluster and that nothing uses, and keeps the others.
+        """
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PROJECT_FIELD_NUMBER: _builtins.int
+        NAMES_FIELD_NUMBER: _builtins.int
+        project: _builtins.str
+        """Name of the project."""
+        @_builtins.property
+        def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """Names of Docker volumes, at most 1,000."""
+
+        def __init__(
+            self,
+            *,
+            project: _builtins.str = ...,
+            names: _abc.Iterable[_builtins.str] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names", "project", b"project"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class RemoveOrphans(_message.Message):
         """Accepts the loss of orphans."""
 
@@ -721,6 +750,7 @@ class SessionResponse(_message.Message):
     OPEN_RELAY_FIELD_NUMBER: _builtins.int
     RESYNC_FIELD_NUMBER: _builtins.int
     REMOVE_ORPHANS_FIELD_NUMBER: _builtins.int
+    REMOVE_VOLUMES_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.bytes
     """The cluster that the scheduler serves. A node of another one ends the stream."""
     @_builtins.property
@@ -769,6 +799,10 @@ class SessionResponse(_message.Message):
     def remove_orphans(self) -> Global___SessionResponse.RemoveOrphans:
         """Stop and remove orphans: an operator has accepted the loss."""
 
+    @_builtins.property
+    def remove_volumes(self) -> Global___SessionResponse.RemoveVolumes:
+        """Remove volumes with their data: an operator has removed their project with its volumes."""
+
     def __init__(
         self,
         *,
@@ -784,12 +818,13 @@ class SessionResponse(_message.Message):
         open_relay: Global___OpenRelay | None = ...,
         resync: Global___SessionResponse.Resync | None = ...,
         remove_orphans: Global___SessionResponse.RemoveOrphans | None = ...,
+        remove_volumes: Global___SessionResponse.RemoveVolumes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "config", b"config", "epoch", b"epoch", "message", b"message", "not_leader", b"not_leader", "open_relay", b"open_relay", "ping", b"ping", "refused", b"refused", "remove_orphans", b"remove_orphans", "resync", b"resync", "specs", b"specs", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "config", b"config", "epoch", b"epoch", "message", b"message", "not_leader", b"not_leader", "open_relay", b"open_relay", "ping", b"ping", "refused", b"refused", "remove_orphans", b"remove_orphans", "remove_volumes", b"remove_volumes", "resync", b"resync", "specs", b"specs", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "cluster_id", b"cluster_id", "config", b"config", "epoch", b"epoch", "message", b"message", "not_leader", b"not_leader", "open_relay", b"open_relay", "ping", b"ping", "refused", b"refused", "remove_orphans", b"remove_orphans", "resync", b"resync", "specs", b"specs", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "cluster_id", b"cluster_id", "config", b"config", "epoch", b"epoch", "message", b"message", "not_leader", b"not_leader", "open_relay", b"open_relay", "ping", b"ping", "refused", b"refused", "remove_orphans", b"remove_orphans", "remove_volumes", b"remove_volumes", "resync", b"resync", "specs", b"specs", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "not_leader", "refused", "assignment", "specs", "ping", "config", "open_relay", "resync", "remove_orphans"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "not_leader", "refused", "assignment", "specs", "ping", "config", "open_relay", "resync", "remove_orphans", "remove_volumes"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 

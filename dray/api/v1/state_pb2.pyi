@@ -648,6 +648,7 @@ class TaskAssignment(_message.Message):
     SERVICE_REVISION_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
+    GPU_IDS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.bytes
     """The task."""
     service_revision: _builtins.int
@@ -664,6 +665,12 @@ class TaskAssignment(_message.Message):
         task id) is right.
         """
 
+    @_builtins.property
+    def gpu_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """GPUs that placement has chosen for it on its node, by the driver's ids, at most 64; empty: it
+        asks for none.
+        """
+
     def __init__(
         self,
         *,
@@ -672,10 +679,11 @@ class TaskAssignment(_message.Message):
         service_revision: _builtins.int = ...,
         epoch: Global___Epoch | None = ...,
         stop: _builtins.bool = ...,
+        gpu_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "slot", b"slot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "service_revision", b"service_revision", "slot", b"slot", "stop", b"stop", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "gpu_ids", b"gpu_ids", "service_revision", b"service_revision", "slot", b"slot", "stop", b"stop", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

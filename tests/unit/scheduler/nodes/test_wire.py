@@ -96,6 +96,7 @@ def test_junk_is_refused_with_its_place(message: dict[str, Any], named: str) -> 
         (m.OpenRelay(b"r" * 16, node_pb2.OpenRelay()), "open_relay"),
         (m.Resync("why"), "resync"),
         (m.RemoveOrphans((task_id(1),)), "remove_orphans"),
+        (m.RemoveVolumes("shop", ("shop_data",)), "remove_volumes"),
     ],
 )
 def test_what_is_sent_is_of_its_kind(message: m.Down, kind: str) -> None:
