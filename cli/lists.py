@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cli.texts import age, capacity_text, instant, plain_capacity, word
+from cli.texts import age, instant, plain_capacity, reserved_texts, word
 from cli.views import Table
 
 if TYPE_CHECKING:
@@ -117,7 +117,10 @@ class NodesView:
     def table(self) -> Table:
         """Return one row a node."""
         return Table(
-            ("NODE", "CONDITION", "AVAILABILITY", "ADDRESS", "TASKS", "RESERVED", "FAULTS"),
+            (
+                *("NODE", "CONDITION", "AVAILABILITY", "ADDRESS", "TASKS"),
+                *("CPU RESERVED", "MEMORY RESERVED", "FAULTS"),
+            ),
             tuple(self._row(node) for node in self.nodes),
         )
 
@@ -129,7 +132,7 @@ class NodesView:
             word(node.record.availability),
             info.advertise_address if info else "",
             str(node.tasks),
-            capacity_text(node.reserved, info.capacity if info else None),
+            *reserved_texts(node.reserved, info.capacity if info else None),
             ", ".join(word(fault.kind) for fault in node.faults),
         )
 
@@ -226,7 +229,7 @@ class EventsView:
                     age(each.unix_s, self.now_s),
                     word(each.level),
                     each.subject,
-                    f"{each.message} ({each.reason})" if each.reason else each.message,
+                    each.message,
                 )
                 for each in self.events
             ),

@@ -8,7 +8,7 @@ from typing import Final
 
 from dray.model import NodeCapacity
 
-__all__ = ["age", "bytes_text", "capacity_text", "cpus", "instant", "plain_capacity", "word"]
+__all__ = ["age", "bytes_text", "cpus", "instant", "plain_capacity", "reserved_texts", "word"]
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEPS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
@@ -52,13 +52,13 @@ def cpus(millis: int) -> str:
     return f"{millis / 1000:.3f}".rstrip("0").rstrip(".") or "0"
 
 
-def capacity_text(part: NodeCapacity | None, whole: NodeCapacity | None) -> str:
-    """Return what is taken of what there is: "1.5 of 4 CPU, 2.0 GiB of 8.0 GiB"."""
+def reserved_texts(part: NodeCapacity | None, whole: NodeCapacity | None) -> tuple[str, str]:
+    """Return what is taken of CPU and memory: "1.5 of 4", "2.0 GiB of 8.0 GiB"."""
     if whole is None:
-        return "unknown"
+        return "unknown", "unknown"
     taken = part or NodeCapacity(0, 0)
     memory = f"{bytes_text(taken.memory_bytes)} of {bytes_text(whole.memory_bytes)}"
-    return f"{cpus(taken.cpu_millis)} of {cpus(whole.cpu_millis)} CPU, {memory}"
+    return f"{cpus(taken.cpu_millis)} of {cpus(whole.cpu_millis)}", memory
 
 
 def plain_capacity(capacity: NodeCapacity | None) -> dict[str, object] | None:

@@ -8,21 +8,30 @@ from __future__ import annotations
 import argparse
 import asyncio
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cli.changes import ChangesView, change_lines
 from cli.exits import ExitCode
 from cli.settings import OutputFormat
 from cli.texts import word
+from dray.errors import Unavailable
 from dray.units import parse_duration
-from dray.views import ChangeKind, ObjectChange, RolloutState, Service, WatchKind
+from dray.views import (
+    ChangeKind,
+    ObjectChange,
+    RolloutState,
+    Service,
+    SlotState,
+    WatchKind,
+)
 
 if TYPE_CHECKING:
     from cli.context import Context
     from dray.client import Client
 
-__all__ = ["Outcome", "Progress", "add_waiting", "finish"]
+__all__ = ["Outcome", "Progress", "Standing", "add_waiting", "finish"]
 
 WAIT_DEFAULT: Final = "5m"
 PROBLEMS_SHOWN_MAX: Final = 3  # of one service when the wait is over
@@ -43,6 +52,30 @@ _ENDED: Final = {
     RolloutState.ROLLING_BACK: Outcome.PENDING,
     RolloutState.PAUSED: Outcome.PAUSED,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one service stands.
+
+    Attributes:
+        service: Its name.
+        done: Slots that are as asked for, at most `desired`.
+        desired: Slots asked for.
+        text: The slots by state, or what became of them.
+        problem: What keeps it from going on; "" when nothing is known to.
+        outcome: What became of it.
+    """
+
+    service: str
+    done: int
+    desired: int
+    text: str
+    problem: str
+    outcome: Outcome
+
+
+_DONE: Final = frozenset({SlotState.RUNNING, SlotState.COMPLETED})
 
 
 class Progress:
@@ -92,6 +125,26 @@ class Progress:
             return Outcome.CONVERGED
         return Outcome.PENDING
 
+    def standings(self) -> list[Standing]:
+        """Return how each service stands, by name."""
+        return [
+            self._standing(name, revision, self._services.get(name))
+            for name, revision in sorted(self._wanted.items())
+        ]
+
+    def _standing(self, name: str, revision: int, service: Service | None) -> Standing:
+        if service is None:
+            return Standing(name, 0, 0, "waits", "", Outcome.PENDING)
+        done = sum(each.count for each in service.slots if each.state in _DONE)
+        return Standing(
+            name,
+            min(done, service.desired),
+            service.desired,
+            _text(service),
+            _problem(service),
+            self._outcome_of(name, revision),
+        )
+
     def problems(self) -> list[str]:
         """Return what keeps services from being so, for the person."""
         lines: list[str] = []
@@ -105,11 +158,22 @@ class Progress:
 
 
 def _line(service: Service) -> str:
+    problem = _problem(service)
+    return f"{service.record.spec.name}: {_text(service)}{f'; {problem}' if problem else ''}"
+
+
+def _text(service: Service) -> str:
     counts = ", ".join(f"{each.count} {word(each.state)}" for each in service.slots)
     rollout = service.rollout
     note = f"; {rollout.message}" if rollout is not None and rollout.message else ""
-    state = "converged" if service.is_converged else (counts or "no slots yet")
-    return f"{service.record.spec.name}: {state} of {service.desired}{note}"
+    if service.is_converged:
+        return f"converged, {counts or 'nothing to run'}{note}"
+    return f"{counts or 'no slots yet'} of {service.desired}{note}"
+
+
+def _problem(service: Service) -> str:
+    """Return the most frequent problem of a service that is not as asked for; or ""."""
+    return service.problems[0] if service.problems and not service.is_converged else ""
 
 
 def add_waiting(parser: argparse.ArgumentParser) -> None:
@@ -162,21 +226,34 @@ async def finish(
 async def _wait(
     client: Client, context: Context, project: str, progress: Progress, limit_s: float
 ) -> ExitCode:
+    from cli.progress import shown_progress
+
     try:
         async with asyncio.timeout(limit_s):
-            async for reply in client.watch([WatchKind.SERVICE], project):
-                if reply.is_reset:
-                    progress.forget()
-                for line in progress.fold(reply.changes):
-                    print(line, file=context.err, flush=True)
-                if (outcome := progress.outcome()) is not Outcome.PENDING:
-                    return _end(context, progress, outcome)
+            with shown_progress(context, progress) as show:
+                outcome = await _until_ended(client, project, progress, show)
+        return _end(context, progress, outcome)
     except TimeoutError:
         pass
+    except asyncio.CancelledError:
+        context.warn(f"what was applied goes on without us; see `dray ps -p {project}`")
+        raise
     for line in progress.problems():
         context.warn(line)
     context.warn(f"not as asked for after {limit_s:g} s; it goes on (see `dray ps -p {project}`)")
     return ExitCode.TIMED_OUT
+
+
+async def _until_ended(
+    client: Client, project: str, progress: Progress, show: Callable[[list[str]], None]
+) -> Outcome:
+    async for reply in client.watch([WatchKind.SERVICE], project):
+        if reply.is_reset:
+            progress.forget()
+        show(progress.fold(reply.changes))
+        if (outcome := progress.outcome()) is not Outcome.PENDING:
+            return outcome
+    raise Unavailable("the cluster ended its news of the project")
 
 
 def _end(context: Context, progress: Progress, outcome: Outcome) -> ExitCode:

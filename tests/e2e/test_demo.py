@@ -28,7 +28,7 @@ def test_the_demo_runs_to_its_end() -> None:
     lines = done.stdout.splitlines()
     assert sum(" running " in line for line in lines) >= 7, done.stdout  # shown by ps, twice
     assert any("3 replicas answered" in line for line in lines), done.stdout
-    assert any("web: converged of 5" in line for line in lines), done.stdout
+    assert any("web: converged, 5 running" in line for line in lines), done.stdout
     assert any("project demo: removed" in line for line in lines), done.stdout
     assert lines[-1].endswith("nothing left behind."), done.stdout
 

@@ -19,7 +19,7 @@ from cli.naming import Named, named
 from cli.selection import select
 from cli.settings import CliSettings
 from cli.texts import age, bytes_text, cpus, instant
-from cli.topview import TopState
+from cli.topview import TaskOrder, TopState
 from dray.errors import FailedPrecondition
 from dray.model import Dependency, NodeCondition, ProjectSpec
 from dray.views import LogLine, ObjectChange, SlotState
@@ -133,11 +133,14 @@ def test_top_shows_first_what_is_not_well() -> None:
         "shop/web.1",
     ]
     assert [row[0] for row in state.nodes(9).rows] == ["n2", "n1"]
-    assert state.headline() == "1 of 2 nodes ready, 2 of 3 running"
+    state.order = TaskOrder.SLOT
+    assert [row[0] for row in state.tasks(2, NOW_S).rows] == ["shop/web.3", "shop/web.1"]
+    assert state.use().startswith("CPU █████░░░░░ 4 of 8   memory ")
+    assert state.headline() == "1 of 2 nodes ready · 1 failed, 2 running"
     state.fold([ObjectChange(is_deleted=True, task=tasks[0])])
     assert len(state.tasks(9, NOW_S).rows) == 2
     state.fold([], is_reset=True)
-    assert state.headline() == "0 of 0 nodes ready, 0 of 0 running"
+    assert state.headline() == "0 of 0 nodes ready · no tasks"
 
 
 @pytest.mark.parametrize(

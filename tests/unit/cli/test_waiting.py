@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cli.progress import standing_parts
 from cli.waiting import Outcome, Progress
 from dray.views import ObjectChange, RolloutState, Service
 from tests.unit.cli.views_builders import a_service_view
@@ -56,7 +57,7 @@ def test_news_are_told_once() -> None:
     assert progress.fold([change]) == ["web: 1 starting of 1"]
     assert progress.fold([change]) == []
     done = ObjectChange(service=a_service_view(is_converged=True))
-    assert progress.fold([done]) == ["web: converged of 1"]
+    assert progress.fold([done]) == ["web: converged, 1 starting"]
 
 
 def test_problems_are_those_of_what_is_not_so() -> None:
@@ -71,3 +72,16 @@ def test_problems_are_those_of_what_is_not_so() -> None:
     assert progress.problems() == ["web: no node has a GPU"]
     progress.forget()
     assert progress.problems() == []
+
+
+def test_how_each_service_stands() -> None:
+    """What blocks a service is in its line at once, not only when the wait is over."""
+    progress = Progress({"web": 1, "db": 1})
+    blocked = a_service_view(problems=("no node has a GPU",))
+    assert progress.fold([ObjectChange(service=blocked)]) == [
+        "web: 1 starting of 1; no node has a GPU"
+    ]
+    unknown, web = progress.standings()
+    assert (unknown.service, unknown.done, unknown.text) == ("db", 0, "waits")
+    assert (web.done, web.desired, web.problem) == (0, 1, "no node has a GPU")
+    assert standing_parts(web) == ("web", "░" * 10, "0/1", "1 starting of 1; no node has a GPU")
