@@ -40,13 +40,14 @@ from node.runtime.base import (
     Refused,
     RegistryCredentials,
     RuntimeEvent,
+    RuntimeEventKind,
     Started,
     Volume,
     VolumeRequest,
 )
 from node.runtime.docker_calls import EngineCalls, create_container, image_of
 from node.runtime.docker_errors import one_line, refused
-from node.runtime.docker_events import EventHub
+from node.runtime.docker_events import EventHub, next_within, with_oom
 from node.runtime.docker_http import EngineSocket, EngineStream
 from node.runtime.docker_pull import SILENCE_MAX_S, Puller
 from node.runtime.docker_streams import open_archive, open_exec, open_logs, send_archive
@@ -241,17 +242,20 @@ class DockerRuntime:
 
     async def _ended(self, container_id: str, listener: Listener) -> Container | None:
         """Look now and after every event until the container has ended or is gone."""
-        has_looked = False
+        has_looked = was_oom = False
         while True:
             try:
                 found = await self.inspect(container_id)
-                if found is None or found.state is ContainerState.EXITED:
-                    return found
+                if found is None:
+                    return None
+                if found.state is ContainerState.EXITED:
+                    return await with_oom(found, listener, was_oom=was_oom)
             except (Unavailable, DeadlineExceeded):
                 if not has_looked:
                     raise
             has_looked = True
-            await _next(listener, LOOK_AGAIN_S)
+            event = await next_within(listener, LOOK_AGAIN_S)
+            was_oom |= event is not None and event.kind is RuntimeEventKind.OOM
 
     # ---- looking ---------------------------------------------------------------------------------
 
@@ -397,14 +401,6 @@ def _refused(err: docker.errors.APIError, container_id: str = "") -> Refused:
     if err.status_code == 503:
         raise Unavailable(one_line(str(err.explanation))) from err
     return refused(err.status_code or 0, str(err.explanation), container_id=container_id)
-
-
-async def _next(listener: Listener, timeout_s: float) -> None:
-    """Wait for an event, or for the time."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(timeout_s):
-            if await listener.next() is None:
-                raise Unavailable("the runtime was closed", retryable=False)
 
 
 async def _all(asked: Iterable[Coroutine[None, None, T]]) -> list[T]:

@@ -1,4 +1,4 @@
-"""How do many waiters share the engine's one stream of events?
+"""How do many waiters share the engine's one stream of events, and what do they learn from it?
 
 The hub keeps one `GET /events` open while anybody listens. A lost connection is tried again with
 growing pauses; every listener then gets RECONNECTED.
@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from dray.errors import DeadlineExceeded, PeerMisbehaved, Unavailable
-from node.runtime.base import RuntimeEvent
+from node.runtime.base import Container, RuntimeEvent, RuntimeEventKind
 from node.runtime.docker_http import EngineStream
 from node.runtime.docker_view import event_from_json
 from node.runtime.listener import RECONNECTED, Listener
 
-__all__ = ["EventHub"]
+__all__ = ["EventHub", "next_within", "with_oom"]
 
 PAUSE_MIN_S: Final = 0.05
 PAUSE_MAX_S: Final = 2.0
+KILLED_EXIT_CODE: Final = 137  # 128 + SIGKILL
+OOM_EVENT_WAIT_S: Final = 0.3  # for the event of a kill whose exit came first
 STREAM_LOST: Final = (Unavailable, DeadlineExceeded, PeerMisbehaved)
 
 Connect = Callable[[], contextlib.AbstractAsyncContextManager[EngineStream]]
@@ -115,3 +118,29 @@ class EventHub:
     def _put(self, event: RuntimeEvent) -> None:
         for listener in self._listeners:
             listener.put(event)
+
+
+async def next_within(listener: Listener, timeout_s: float) -> RuntimeEvent | None:
+    """Wait for an event and return it, or None when the time is over."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            event = await listener.next()
+            if event is None:
+                raise Unavailable("the runtime was closed", retryable=False)
+            return event
+    return None
+
+
+async def with_oom(found: Container, listener: Listener, *, was_oom: bool) -> Container:
+    """Return an ended container that says whether memory was the reason.
+
+    The engine learns of the kernel's kill and of the exit on two ways. When the exit comes first,
+    its record never says that memory was short; the event does, a moment later.
+    """
+    if found.exit_code != KILLED_EXIT_CODE or found.oom_killed:
+        return found
+    deadline_s = asyncio.get_running_loop().time() + OOM_EVENT_WAIT_S
+    while not was_oom and (left_s := deadline_s - asyncio.get_running_loop().time()) > 0:
+        event = await next_within(listener, left_s)
+        was_oom = event is not None and event.kind is RuntimeEventKind.OOM
+    return dataclasses.replace(found, oom_killed=was_oom)

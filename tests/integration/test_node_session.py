@@ -182,6 +182,12 @@ def attempt_state(cluster: Cluster, number: int) -> AttemptState | None:
     return None if report is None else report.state
 
 
+def condition(cluster: Cluster, daemon: Daemon) -> str:
+    """Return what the leader holds a node to be."""
+    nodes = cluster.streams.observations.observed().nodes
+    return nodes[daemon.session.identity.node_id].condition.name
+
+
 async def test_a_node_joins_runs_its_assignment_and_reports(
     tmp_path: Path, engine: FakeEngine
 ) -> None:
@@ -196,8 +202,7 @@ async def test_a_node_joins_runs_its_assignment_and_reports(
         await assign(cluster, node, 1, 2)
         await until(lambda: attempt_state(cluster, 1) is AttemptState.RUNNING)
         await until(lambda: attempt_state(cluster, 2) is AttemptState.RUNNING)
-        observed = cluster.streams.observations.observed()
-        assert observed.nodes[node.session.identity.node_id].condition.name == "READY"
+        await until(lambda: condition(cluster, node) == "READY")
         await assign(cluster, node, 2)
         await until(lambda: attempt_state(cluster, 1) is None)
         assert attempt_state(cluster, 2) is AttemptState.RUNNING

@@ -102,8 +102,14 @@ def test_what_is_written_on_one_is_read_on_the_other(schedulers: Schedulers) -> 
                 lambda: len(reasons()) == 3 and all("no nodes" in each for each in reasons()),
                 "the leader says why nothing runs",
             )
-            history = second.list_events(project="one")
-            assert {"service created", "service scaled"} <= {e.reason for e in history.events}
+
+            def told() -> set[str]:
+                return {event.reason for event in second.list_events(project="one").events}
+
+            wait_for(
+                lambda: {"service created", "service scaled"} <= told(),
+                "both changes are among the events",
+            )
             second.remove_project("one")
             wait_for(
                 lambda: not [p for p in first.list_projects().projects if p.name == "one"],

@@ -11,8 +11,8 @@ from typing import cast
 import pytest
 
 from dray.errors import Unavailable
-from node.runtime.base import RuntimeEvent, RuntimeEventKind
-from node.runtime.docker_events import PAUSE_MAX_S, PAUSE_MIN_S, EventHub
+from node.runtime.base import Container, ContainerState, RuntimeEvent, RuntimeEventKind
+from node.runtime.docker_events import PAUSE_MAX_S, PAUSE_MIN_S, EventHub, with_oom
 from node.runtime.docker_http import PIECE_BYTES_MAX, EngineStream
 from node.runtime.listener import BACKLOG_EVENTS_MAX, Listener
 
@@ -156,3 +156,18 @@ async def test_close_ends_all_listeners() -> None:
         assert await first.next() is None
         assert await second.next() is None
     assert engine.opened == engine.closed == 1
+
+
+@pytest.mark.parametrize("exit_code", [0, 1, 137])
+@pytest.mark.parametrize("told", ["before", "after", "never"])
+async def test_a_kill_for_memory_is_known_though_the_exit_came_first(
+    exit_code: int, told: str
+) -> None:
+    """The event decides where the engine's record was made too early; other exits do not wait."""
+    listener = Listener("a")
+    ended = Container("a", "web", None, ContainerState.EXITED, exit_code=exit_code)
+    listener.put(event())
+    if told == "after":
+        listener.put(event(kind=RuntimeEventKind.OOM))
+    found = await with_oom(ended, listener, was_oom=told == "before")
+    assert found.oom_killed is (exit_code == 137 and told != "never")
