@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from dray.addresses import HostPort
 from dray.errors import FailedPrecondition
-from dray.model import AttemptState, Fault, NodeUsage
+from dray.model import AttemptState, Fault, MemberState, NodeUsage
 from dray.tasks import LoopStatus
 from node.agent.tasks import TaskState
 
@@ -34,6 +34,8 @@ class NodeMetrics(Collector):
         is_connected: Callable[[], bool],
         loops: Callable[[], Iterable[LoopStatus]],
         counted: Callable[[], dict[str, int]],
+        members: Callable[[], Mapping[MemberState, int]],
+        lateness_s: Callable[[], float],
     ) -> None:
         """Ask these functions whenever Prometheus asks."""
         self._states = states
@@ -42,6 +44,8 @@ class NodeMetrics(Collector):
         self._is_connected = is_connected
         self._loops = loops
         self._counted = counted
+        self._members = members
+        self._lateness_s = lateness_s
 
     def collect(self) -> Iterator[Metric]:
         """Yield all figures."""
@@ -65,12 +69,30 @@ class NodeMetrics(Collector):
         for loop in self._loops():
             restarts.add_metric([loop.name], float(loop.restarts))
         yield restarts
+        yield from self._gossip()
+
+    def _gossip(self) -> Iterator[Metric]:
         counted = CounterMetricFamily(
-            "dray_node_gossip", "What gossip has counted.", labels=["what"]
+            "dray_node_gossip",
+            "What gossip has counted: probes, suspicions, refutations, false alarms …",
+            labels=["what"],
         )
         for what, count in sorted(self._counted().items()):
             counted.add_metric([what], float(count))
         yield counted
+        members = GaugeMetricFamily(
+            "dray_node_gossip_members", "Members by what they are held to be.", labels=["state"]
+        )
+        held = self._members()
+        for state in MemberState:
+            members.add_metric([state.name.lower()], float(held.get(state, 0)))
+        yield members
+        late = GaugeMetricFamily(
+            "dray_node_gossip_lateness_seconds",
+            "How late gossip's event loop ran at worst in the last minute.",
+        )
+        late.add_metric([], self._lateness_s())
+        yield late
 
 
 def _tasks(states: tuple[TaskState, ...]) -> Iterator[Metric]:

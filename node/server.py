@@ -245,6 +245,8 @@ class _Node:
             is_connected=lambda: self._session.connection is not None,
             loops=lambda: self._supervisor.statuses(),
             counted=self._gossip.counted,
+            members=self._gossip.states,
+            lateness_s=self._gossip.lateness_s,
         )
 
     async def fetch(self, project: str, ref: ContentRef) -> Content:

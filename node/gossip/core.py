@@ -52,7 +52,7 @@ __all__ = [
     "ViewChanged",
 ]
 
-# With its seal (29 bytes, `sealing`) and IP and UDP headers it has below 1,240: fits every path
+# With its seal (30 bytes, `sealing`) and IP and UDP headers it has below 1,240: fits every path
 # with VXLAN or WireGuard on it without fragments.
 DATAGRAM_BYTES_MAX: Final = 1_160
 STREAM_MESSAGE_BYTES_MAX: Final = 1_048_576  # one chunk of a full sync

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final
@@ -34,7 +35,7 @@ from node.gossip.core import (
     TimerFired,
     TimerKey,
 )
-from node.gossip.sealing import SALT_BYTES, Sealer
+from node.gossip.sealing import SALT_BYTES, Opened, Sealer
 from node.gossip.wire import Malformed
 
 __all__ = ["Driver", "Traffic"]
@@ -43,6 +44,7 @@ DRAINED_MAX: Final = 256  # datagrams read at once before the loop's other work 
 RECEIVED_BYTES_MAX: Final = 65_536
 CONNECTIONS_MAX: Final = 64  # of its own at a time; what is beyond is silence
 ACCEPTED_MAX: Final = 64  # of peers at a time; what is beyond is closed at once
+PEERS_MAX: Final = 4_096  # whose keys are remembered; the longest silent go first
 REQUEST_S: Final = 5.0  # a peer's request and its answer take at most this long
 TICK_S: Final = 0.1
 LATE_S: Final = 0.04  # lateness below this is the kernel's business
@@ -71,6 +73,23 @@ class Traffic:
     connections: int = 0
     accepted: int = 0
     late_s: float = 0.0
+
+    def counted(self) -> dict[str, int]:
+        """Return what was counted, by name; for metrics."""
+        return {
+            "datagrams_sent": self.sent,
+            "datagram_bytes_sent": self.sent_bytes,
+            "datagrams_received": self.received,
+            "datagram_bytes_received": self.received_bytes,
+            "sealed_dropped": self.dropped,
+            "connections": self.connections,
+            "accepted": self.accepted,
+        }
+
+    def take_late_s(self) -> float:
+        """Return the greatest lateness since this was last asked."""
+        late_s, self.late_s = self.late_s, 0.0
+        return late_s
 
 
 class Driver:
@@ -102,6 +121,7 @@ class Driver:
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepted = 0
         self._answers: dict[int, bytes] = {}
+        self._peer_keys: OrderedDict[Address, int] = OrderedDict()
         self._is_closed = False
         self._server: asyncio.Server | None = None
         self._tick: asyncio.TimerHandle | None = None
@@ -144,9 +164,11 @@ class Driver:
                 return
             self.traffic.received += 1
             self.traffic.received_bytes += len(data)
-            plain = self._open(data)
-            if plain is not None:
-                self.handle(DatagramReceived(Address(source[0], source[1]), plain))
+            opened = self._open(data)
+            if opened is not None:
+                peer = Address(source[0], source[1])
+                self._note_key(peer, opened)
+                self.handle(DatagramReceived(peer, opened.plain))
 
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -167,7 +189,7 @@ class Driver:
                 self._tell(effect)
 
     def _send(self, effect: SendDatagram) -> None:
-        data = self._seal(effect.data)
+        data = self._seal(effect.data, self._peer_keys.get(effect.to))
         self.traffic.sent += 1
         self.traffic.sent_bytes += len(data)
         with contextlib.suppress(OSError):  # not sent is lost
@@ -204,16 +226,17 @@ class Driver:
         self._spawn(work)
 
     async def _probe(self, effect: ProbeReach) -> None:
-        sealed = self._seal(effect.data)
+        sealed = self._seal(effect.data, self._peer_keys.get(effect.to))
         reach, answer = await sockets.probe(effect.to, sealed, effect.deadline_s)
-        plain = self._open(answer) if answer else None
-        self.handle(ReachProbed(effect.target, reach, plain or b""))
+        opened = self._open(answer) if answer else None
+        self.handle(ReachProbed(effect.target, reach, opened.plain if opened else b""))
 
     async def _ask(self, effect: OpenStream) -> None:
-        _, answer = await sockets.probe(effect.to, self._seal(effect.data), effect.deadline_s)
-        plain = self._open(answer) if answer else None
-        if plain is not None:
-            self.handle(StreamReceived(effect.to, effect.stream_id, plain))
+        sealed = self._seal(effect.data, self._peer_keys.get(effect.to))
+        _, answer = await sockets.probe(effect.to, sealed, effect.deadline_s)
+        opened = self._open(answer) if answer else None
+        if opened is not None:
+            self.handle(StreamReceived(effect.to, effect.stream_id, opened.plain))
 
     async def _serve(self) -> None:
         self._server = await asyncio.start_server(self._on_accepted, sock=self._listening)
@@ -233,14 +256,14 @@ class Driver:
         try:
             async with asyncio.timeout(REQUEST_S):
                 data = await sockets.read_message(reader)
-                plain = self._open(data) if data is not None else None
-                if plain is None:
+                opened = self._open(data) if data is not None else None
+                if opened is None:
                     return
                 host, port = writer.get_extra_info("peername")[:2]
-                self.handle(StreamReceived(Address(host, port), stream_id, plain))
+                self.handle(StreamReceived(Address(host, port), stream_id, opened.plain))
                 answer = self._answers.pop(stream_id, None)
                 if answer is not None:
-                    await sockets.write_message(writer, self._seal(answer))
+                    await sockets.write_message(writer, self._seal(answer, opened.primary))
         except (OSError, TimeoutError):
             pass  # the peer went away: it will ask again
         finally:
@@ -249,14 +272,23 @@ class Driver:
 
     # ---- seals
 
-    def _seal(self, plain: bytes) -> bytes:
-        return plain if self._sealer is None else self._sealer.seal(plain, os.urandom(SALT_BYTES))
-
-    def _open(self, data: bytes) -> bytes | None:
+    def _seal(self, plain: bytes, key_id: int | None) -> bytes:
         if self._sealer is None:
-            return data
-        plain = self._sealer.open(data)
-        if isinstance(plain, Malformed):
+            return plain
+        return self._sealer.seal(plain, os.urandom(SALT_BYTES), key_id)
+
+    def _open(self, data: bytes) -> Opened | None:
+        if self._sealer is None:
+            return Opened(data, 0)
+        opened = self._sealer.open(data)
+        if isinstance(opened, Malformed):
             self.traffic.dropped += 1
             return None
-        return plain
+        return opened
+
+    def _note_key(self, peer: Address, opened: Opened) -> None:
+        """Remember which key a peer seals with: that one it opens for certain."""
+        while peer not in self._peer_keys and len(self._peer_keys) >= PEERS_MAX:
+            self._peer_keys.popitem(last=False)
+        self._peer_keys[peer] = opened.primary
+        self._peer_keys.move_to_end(peer)

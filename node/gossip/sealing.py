@@ -3,20 +3,22 @@
 AES-256-GCM with a key of the cluster's gossip keyring. The header (form, cluster tag, sender, its
 life) stays in clear and is authenticated; what is behind it is encrypted:
 
-    sealed = header, its form byte replaced (33) · key id (1) · counter (8) · salt (4)
-             · encrypted rest · tag (16)
+    sealed = header, its form byte replaced (33) · key id (1) · sender's primary key id (1)
+             · counter (8) · salt (4) · encrypted rest · tag (16)
 
 - Key: HKDF-SHA256 over the keyring's material, salt = cluster id, info = "dray gossip v1", sender
   and life. So no two (node, life) share one, and a life is never used twice.
 - Nonce: salt and counter. The counter alone never repeats within a life; the random salt keeps the
   nonce from repeating when a machine is cloned with its life.
-- Associated data: cluster id, header, key id. Another cluster's datagrams do not open, even with
-  the same material.
+- Associated data: cluster id, header, both key ids. Another cluster's datagrams do not open, even
+  with the same material.
 - Replay: a receiver drops a counter that it has seen, and one more than 1,024 behind the highest.
   What it saw is forgotten when it restarts, and of who has not been heard for long when it holds
   4,096 senders: a replay then repeats old rumours, which lose against newer ones.
-- Rotation: the primary key seals, all open. A keyring with the new key beside the old one goes to
-  all nodes first, then the new one becomes primary, then the old one is left out.
+- Rotation: all keys of the ring open. Every message says which key is its sender's primary one, and
+  who answers seals with that, while its own ring still has it: so a ring with a new primary key
+  can reach the nodes in any order, and one that was away goes on with the old key until it learns
+  of the new one. Only when a key leaves the ring are those out who have no other.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import struct
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -39,7 +41,7 @@ from node.gossip.datagrams import FORM, HEADER_BYTES
 from node.gossip.messages import cluster_tag
 from node.gossip.wire import Malformed
 
-__all__ = ["KEYS_MAX", "SALT_BYTES", "SEAL_BYTES", "Sealer"]
+__all__ = ["KEYS_MAX", "SALT_BYTES", "SEAL_BYTES", "Opened", "Sealer"]
 
 KEYS_MAX: Final = 8  # of one keyring: two during a rotation, and room for a stuck one
 KEY_BYTES: Final = 32
@@ -49,10 +51,18 @@ SENDERS_MAX: Final = 4_096  # whose counters and ciphers are remembered; the lon
 WINDOW: Final = 1_024  # datagrams that may overtake one another
 
 _SEALED_FORM: Final = 0xD2
-_PREFIX: Final = struct.Struct(">BQ4s")  # key id, counter, salt
+_PREFIX: Final = struct.Struct(">BBQ4s")  # key id, sender's primary key id, counter, salt
+_KEY_IDS_BYTES: Final = 2
 _TAG_BYTES: Final = 16
 SEAL_BYTES: Final = _PREFIX.size + _TAG_BYTES
 _MASK: Final = (1 << WINDOW) - 1
+
+
+class Opened(NamedTuple):
+    """A message that opened, and the id of the key that its sender seals with by itself."""
+
+    plain: bytes
+    primary: int
 
 
 @dataclass(slots=True)
@@ -116,26 +126,28 @@ class Sealer:
         self._primary = primary[0]
         self._ciphers.clear()
 
-    def seal(self, plain: bytes, salt: bytes) -> bytes:
+    def seal(self, plain: bytes, salt: bytes, key_id: int | None = None) -> bytes:
         """Return a message sealed under the next counter.
 
         Args:
             plain: As `messages.encode` makes it.
             salt: `SALT_BYTES` fresh random bytes.
+            key_id: The receiver's primary key, if it is known; used when the keyring has it.
         """
         assert len(plain) >= HEADER_BYTES, "a message begins with its header"
         self._counter += 1
+        used = key_id if key_id is not None and key_id in self._keys else self._primary
         header = bytes((_SEALED_FORM,)) + plain[1:HEADER_BYTES]
-        cipher = self._cipher(self._primary, header)
+        cipher = self._cipher(used, header)
         if cipher is None:
-            cipher = self._new_cipher(self._primary, header)
-            self._remember(self._primary, header, cipher)
+            cipher = self._new_cipher(used, header)
+            self._remember(used, header, cipher)
         nonce = salt + self._counter.to_bytes(8, "big")
-        prefix = _PREFIX.pack(self._primary, self._counter, salt)
+        prefix = _PREFIX.pack(used, self._primary, self._counter, salt)
         sealed = cipher.encrypt(nonce, plain[HEADER_BYTES:], self._associated(header, prefix))
         return header + prefix + sealed
 
-    def open(self, sealed: bytes) -> bytes | Malformed:
+    def open(self, sealed: bytes) -> Opened | Malformed:
         """Return the message that was sealed, or why it is to be dropped. Never raises."""
         body_at = HEADER_BYTES + _PREFIX.size
         if len(sealed) < body_at + _TAG_BYTES or sealed[0] != _SEALED_FORM:
@@ -143,7 +155,7 @@ class Sealer:
         header, prefix = sealed[:HEADER_BYTES], sealed[HEADER_BYTES:body_at]
         if header[1:9] != self._tag:
             return Malformed("of another cluster")
-        key_id, counter, salt = _PREFIX.unpack(prefix)
+        key_id, primary, counter, salt = _PREFIX.unpack(prefix)
         if key_id not in self._keys:
             return Malformed(f"sealed with key {key_id}, which is not in the keyring")
         known = self._cipher(key_id, header)
@@ -157,10 +169,10 @@ class Sealer:
             self._remember(key_id, header, cipher)
         if not self._is_new(header, counter):
             return Malformed("it was received before")
-        return bytes((FORM,)) + header[1:] + plain
+        return Opened(bytes((FORM,)) + header[1:] + plain, primary)
 
     def _associated(self, header: bytes, prefix: bytes) -> bytes:
-        return self._cluster + header + prefix[:1]
+        return self._cluster + header + prefix[:_KEY_IDS_BYTES]
 
     def _cipher(self, key_id: int, header: bytes) -> AESGCM | None:
         key = (key_id, header)

@@ -12,7 +12,8 @@ import dataclasses
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,7 @@ from node.gossip.wire import Malformed
 __all__ = ["GossipConfig", "GossipService"]
 
 REFRESH_S: Final = 1.0  # ages in views and evidence are at most this old
+LATENESS_KEPT: Final = 60  # refreshes whose greatest lateness is remembered: a minute
 SAVE_S: Final = 10.0  # addresses of the others are written this often, when they changed
 SPREAD_S: Final = 1.0  # the longest that `withdrawn` and `leave` wait
 LOOK_AGAIN_S: Final = 0.05
@@ -127,6 +129,7 @@ class GossipService:
         self._view = self._announced = view
         self._findings = _Findings()
         self._evidence_number = 0
+        self._late_s: deque[float] = deque(maxlen=LATENESS_KEPT)
         self._published: dict[str, bytes] = {}
         self._seeds: tuple[Address, ...] = ()
         self._removed: tuple[NodeId, ...] = ()
@@ -183,6 +186,18 @@ class GossipService:
     def counted(self) -> dict[str, int]:
         """Return what was counted since gossip last started, by name; for metrics."""
         return self._findings.counted
+
+    def lateness_s(self) -> float:
+        """Return how late gossip's loop ran at worst in the last minute."""
+        return max(self.latenesses_s(), default=0.0)
+
+    def latenesses_s(self) -> tuple[float, ...]:
+        """Return how late it ran at worst in each second of the last minute, oldest first."""
+        return tuple(self._late_s.copy())
+
+    def states(self) -> Mapping[MemberState, int]:
+        """Return how many members, this node included, are held to be in each state."""
+        return Counter(member.state for member in self._view.members())
 
     # ---- Discovery: commands
 
@@ -317,6 +332,7 @@ class GossipService:
         save_at_s = 0.0
         while True:
             self._hand_over()
+            self._late_s.append(self.traffic.take_late_s())
             await asyncio.sleep(REFRESH_S)
             if self._config.addresses_path is not None and time.monotonic() >= save_at_s:
                 addresses = self._present_addresses()
@@ -373,7 +389,10 @@ class GossipService:
         else:
             now_s = time.monotonic()
             self._findings = _Findings(
-                now_s, self._core.evidence(now_s), self._core.faults(now_s), self._core.counted()
+                now_s,
+                self._core.evidence(now_s),
+                self._core.faults(now_s),
+                {**self._core.counted(), **self.traffic.counted()},
             )
         if isinstance(effect, EvidenceChanged):
             self._evidence_number += 1

@@ -145,6 +145,9 @@ async def test_a_death_is_evidence() -> None:
         assert found.reporter == node_id_of("a")
         assert found.last_contact_s is not None
         assert found.last_contact_s > 0.0
+        assert a.service.states() == {MemberState.ALIVE: 2, MemberState.DEAD: 1}
+        assert a.service.counted()["suspicions"] + a.service.counted()["deaths"] >= 1
+        assert a.service.lateness_s() >= 0.0
 
 
 async def test_leaving_ends_the_run() -> None:
@@ -168,6 +171,27 @@ async def test_the_keyring_rotates_while_it_runs() -> None:
             await reached(lambda r=received: b.service.traffic.received > r + 4)  # type: ignore[misc]
         assert a.holds("b") is b.holds("a") is MemberState.ALIVE
         assert a.service.counted()["suspicions"] == b.service.counted()["suspicions"] == 0
+
+
+async def test_a_new_key_reaches_the_nodes_in_any_order() -> None:
+    """One ring after the other, and one node away all the time: nobody is suspected meanwhile."""
+    ring = (NEW_KEY, GossipKey(1, KEYS[0].material))
+    async with daemons("a", "b", "c") as (a, b, c):
+        for changing in (a, b):  # c never hears of the new key
+            changing.discovery.set_keyring(ring)
+            probes = c.service.counted()["probes"]
+            await reached(lambda p=probes: c.service.counted()["probes"] > p + 8)  # type: ignore[misc]
+        c.discovery.publish_service(WEB, web(1))
+        await reached(lambda: a.discovery.view().service(WEB) is not None)
+        for one in (a, b, c):
+            assert one.service.counted()["unanswered"] == 0
+            assert one.service.counted()["sealed_dropped"] == 0
+        late = Daemon("d")  # started with the old ring, joins by one that has the new one
+        try:
+            late.discovery.join([HostPort("127.0.0.1", c.port)])
+            await reached(lambda: late.holds("a") is late.holds("b") is MemberState.ALIVE)
+        finally:
+            await late.stop()
 
 
 async def test_peers_are_found_again_without_seeds(tmp_path: Path) -> None:

@@ -417,4 +417,5 @@ def _member(member: Member, now_s: float) -> GossipMember:
         member.heard_from,
         member.rtt_s,
         member.flaps,
+        max(0.0, now_s - member.state_since_s),
     )

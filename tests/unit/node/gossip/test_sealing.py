@@ -12,7 +12,7 @@ from dray.names import ClusterId, id_text
 from node.gossip.core import DATAGRAM_BYTES_MAX, Address
 from node.gossip.datagrams import HEADER_BYTES, encode
 from node.gossip.messages import Ping, Sender, cluster_tag
-from node.gossip.sealing import KEYS_MAX, SEAL_BYTES, WINDOW, Sealer
+from node.gossip.sealing import KEYS_MAX, SEAL_BYTES, WINDOW, Opened, Sealer
 from node.gossip.wire import Malformed
 from tests.contract.facts.builders import node_id
 
@@ -35,11 +35,11 @@ def plain(
 def opened(sealer: Sealer, sealed: bytes) -> bytes | str:
     """Return what a message holds, or why it was dropped."""
     found = sealer.open(sealed)
-    return found.reason if isinstance(found, Malformed) else found
+    return found.reason if isinstance(found, Malformed) else found.plain
 
 
 def test_what_is_sealed_opens() -> None:
-    """A message comes back whole, costs 29 bytes, and shows nothing but its header."""
+    """A message comes back whole, costs 30 bytes, and shows nothing but its header."""
     sealed = Sealer(CLUSTER, [OLD]).seal(plain(), SALT)
     assert opened(Sealer(CLUSTER, [OLD]), sealed) == plain()
     assert len(sealed) == len(plain()) + SEAL_BYTES
@@ -118,6 +118,23 @@ def test_keys_rotate_without_a_pause() -> None:
     assert opened(a, stale.seal(plain(name="z"), SALT)) == (
         "sealed with key 1, which is not in the keyring"
     )
+
+
+def test_who_was_away_is_answered_with_its_own_key() -> None:
+    """A node that does not know the new key yet is understood, and understands the answers."""
+    away, there = Sealer(CLUSTER, [OLD]), Sealer(CLUSTER, [NEW, GossipKey(1, OLD.material)])
+    asked = there.open(away.seal(plain(name="x"), SALT))
+    assert isinstance(asked, Opened)
+    assert asked.primary == 1
+    assert opened(away, there.seal(plain(name="y"), SALT, asked.primary)) == plain(name="y")
+    assert opened(away, there.seal(plain(name="y"), SALT)).endswith("not in the keyring")  # type: ignore[arg-type]
+    away.set_keyring([NEW, GossipKey(1, OLD.material)])
+    asked = there.open(away.seal(plain(name="x"), SALT))
+    assert isinstance(asked, Opened)
+    assert asked.primary == 2
+    there.set_keyring([NEW])
+    answer = there.seal(plain(name="y"), SALT, 1)
+    assert opened(away, answer) == plain(name="y"), "a key that is gone is not used again"
 
 
 @pytest.mark.parametrize(
