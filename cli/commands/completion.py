@@ -46,7 +46,7 @@ _dray() {{
 compdef _dray dray
 """
 _FISH: Final = "complete -c dray -n __fish_use_subcommand -f -a {verb} -d '{text}'\n"
-_NODE: Final = "ls members drain pause activate label rm run config doctor"
+_NODE: Final = "ls members drain pause activate label rm rotate-key run config doctor"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

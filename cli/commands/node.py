@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     remove.add_argument(
         "--force", action="store_true", help="also when it is ready or has tasks; its data is lost"
     )
+    actions.add_parser("rotate-key", help="give gossip a new key, while it goes on; see `members`")
     for name, text in _DAEMON.items():
         # Everything after these words is the daemon's own to read.
         actions.add_parser(name, help=text, add_help=False).takes_rest = True
@@ -135,6 +136,16 @@ def _remove(given: argparse.Namespace, context: Context) -> ExitCode:
     return ExitCode.CONVERGED
 
 
+def _rotate_key(_given: argparse.Namespace, context: Context) -> ExitCode:
+    from cli.session import ask
+
+    reply = ask(context, lambda client: client.rotate_gossip_key())
+    older = [str(key_id) for key_id in reply.key_ids if key_id != reply.key_id]
+    also = f"; nodes still accept {', '.join(older)}" if older else ""
+    print(f"gossip seals with key {reply.key_id}{also}", file=context.out)
+    return ExitCode.CONVERGED
+
+
 _ACTIONS: Final[Mapping[str, Callable[[argparse.Namespace, Context], ExitCode]]] = {
     "ls": _list,
     "members": _members,
@@ -143,4 +154,5 @@ _ACTIONS: Final[Mapping[str, Callable[[argparse.Namespace, Context], ExitCode]]]
     "activate": _available("ACTIVE"),
     "label": _label,
     "rm": _remove,
+    "rotate-key": _rotate_key,
 }
