@@ -1,9 +1,12 @@
 """How fast and how right is gossip? Prints JSON.
 
-    python -m benchmarks.gossip lab [--sizes N…] [--repeats 6] [--only NAME…] [--serf PATH]
-    python -m benchmarks.gossip worlds [--seeds 10000]
-    python -m benchmarks.gossip large [--nodes 1000]
+    python -m benchmarks.gossip lab [--sizes N…] [--repeats 6] [--only NAME…] [--kinds dray serf]
+    python -m benchmarks.gossip worlds [--seeds 10000] [--first 0]
+    python -m benchmarks.gossip large [--nodes 1000] [--parts memory rest join changes]
+    python -m benchmarks.gossip scenes [--sizes N…] [--scenes NAME…] [--runs 20]
+    python -m benchmarks.gossip fuzz [--inputs 1000000] [--first 0]
     python -m benchmarks.gossip thread
+    python -m benchmarks.gossip report FILE… [--table FILE]
 
 `lab` (as root) runs the product's daemon and Serf one after the other in the same namespaces, size
 by size: run it on a quiet machine. Without Serf it measures ours alone.
@@ -12,6 +15,7 @@ by size: run it on a quiet machine. Without Serf it measures ours alone.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import json
 import os
@@ -21,64 +25,108 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 from benchmarks.gossip.daemons import Dray, Kind, Serf, cluster
+from benchmarks.gossip.fuzz import fuzz
 from benchmarks.gossip.netlab import netlab
-from benchmarks.gossip.scenarios import SCENARIOS
-from benchmarks.gossip.simulated import large, worlds
+from benchmarks.gossip.report import merged, table
+from benchmarks.gossip.scenarios import SCENARIOS, Plan
+from benchmarks.gossip.scenes import SCENES, scenes
+from benchmarks.gossip.simulated import PARTS, large, worlds
 from benchmarks.gossip.thread import lateness
 
 SIZES = (3, 8, 32, 64)
+MEASURED = ("lab", "worlds", "large", "scenes", "fuzz", "thread")
 
 
-def lab(sizes: list[int], repeats: int, only: list[str], serf: str | None) -> list[object]:
+def lab(sizes: list[int], kinds: list[Kind], only: list[str], plan: Plan) -> list[object]:
     """Run scenarios at each size with each kind of daemon; return the figures."""
     found: list[object] = []
-    kinds: list[Kind] = [Dray(), *([Serf(serf)] if serf else [])]
     for size in sizes:
         with netlab(size) as where:
             for kind in kinds:
                 with cluster(kind, where) as running:
                     for name in only or SCENARIOS:
                         rng = random.Random(f"{size}/{name}")
-                        figures = SCENARIOS[name](running, rng, repeats)
+                        figures = SCENARIOS[name](running, rng, plan)
+                        figures["load"] = round(os.getloadavg()[0], 1)
                         found.append({"kind": kind.name, "size": size, "what": name, **figures})
                         print(json.dumps(found[-1]), file=sys.stderr, flush=True)
     return found
 
 
+def _kinds(names: list[str]) -> list[Kind]:
+    """Return the kinds of daemon to run; Serf only where it is installed (`apt install serf`)."""
+    serf = shutil.which("serf")
+    if "serf" in names and serf is None:
+        print("there is no serf on PATH: ours alone", file=sys.stderr)
+    made: list[Kind] = [Dray()] if "dray" in names else []
+    return [*made, *([Serf(serf)] if serf and "serf" in names else [])]
+
+
 def main() -> None:
     """Read the arguments, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("lab", "worlds", "large", "thread"))
+    parser.add_argument("what", choices=(*MEASURED, "report"))
+    parser.add_argument("files", type=Path, nargs="*", help="for `report`: outputs of the others")
+    parser.add_argument("--table", type=Path, help="for `report`: where the table goes")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
-    parser.add_argument("--repeats", type=int, default=6)
     parser.add_argument("--only", nargs="+", choices=sorted(SCENARIOS), default=[])
-    parser.add_argument("--serf", default=shutil.which("serf"))
+    parser.add_argument("--kinds", nargs="+", choices=("dray", "serf"), default=("dray", "serf"))
+    for field in dataclasses.fields(Plan):
+        option = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(option, type=type(field.default), default=field.default)
+    parser.add_argument("--scenes", nargs="+", choices=sorted(SCENES), default=[])
+    parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=10_000)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--inputs", type=int, default=1_000_000)
     parser.add_argument("--nodes", type=int, default=1_000)
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was made is taken away
-    figures: object
-    if given.what == "lab":
-        figures = lab(list(given.sizes), given.repeats, given.only, given.serf)
-    elif given.what == "worlds":
-        figures = worlds(given.seeds)
-    elif given.what == "large":
-        figures = large(given.nodes)
+    if given.what == "report":
+        report = merged(given.files)
+        if given.table is not None:
+            given.table.write_text(table(report))
+        json.dump(report, sys.stdout, indent=1)
     else:
-        figures = lateness()
+        json.dump({**_about(), given.what: _measured(given)}, sys.stdout, indent=1)
+    print()
+
+
+def _measured(given: argparse.Namespace) -> object:
+    """Return the figures that were asked for."""
+    match given.what:
+        case "lab":
+            names = [field.name for field in dataclasses.fields(Plan)]
+            plan = Plan(**{name: getattr(given, name) for name in names})
+            return lab(list(given.sizes), _kinds(given.kinds), given.only, plan)
+        case "worlds":
+            return worlds(given.first, given.seeds)
+        case "scenes":
+            return scenes(given.sizes, given.scenes, given.runs)
+        case "fuzz":
+            return fuzz(given.inputs, given.first)
+        case "large":
+            return large(given.nodes, given.parts)
+        case _:
+            return lateness()
+
+
+def _about() -> dict[str, object]:
+    """Return how, when and where figures were taken."""
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     commit = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
-    about = {
+    return {
         "command": " ".join(["python -m benchmarks.gossip", *sys.argv[1:]]),
         "commit": commit,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
         f"{platform.python_version()}",
+        "load_before": round(os.getloadavg()[0], 1),
     }
-    json.dump({**about, given.what: figures}, sys.stdout, indent=1)
-    print()
 
 
 if __name__ == "__main__":

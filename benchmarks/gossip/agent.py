@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--join", action="append", default=[])
     arguments = parser.parse_args()
     bind, *seeds = (parse_host_port(text) for text in (arguments.bind, *arguments.join))
-    sockets.raise_priority(is_alone=True)
+    sockets.raise_priority(is_alone=False)  # as the daemon's gossip thread
     places = [Address(one.host, one.port) for one in (bind, *seeds)]
     asyncio.run(run(arguments.name, places[0], tuple(places[1:])))
 

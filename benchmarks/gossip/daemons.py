@@ -175,6 +175,12 @@ class Cluster:
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
 
+    def pid(self, index: int) -> int:
+        """Return a daemon's process id."""
+        process = self.processes[index]
+        assert process is not None
+        return process.pid
+
     def signal(self, index: int, number: signal.Signals) -> None:
         """Send a signal to a daemon's process."""
         process = self.processes[index]

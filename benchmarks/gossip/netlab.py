@@ -9,13 +9,16 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["NetLab", "Traffic", "netlab"]
+__all__ = ["NetLab", "Traffic", "netlab", "starved"]
 
 PREFIX = "drg"
 ROUTER = "169.254.1.1"  # at every link of it
+CGROUPS = Path("/sys/fs/cgroup")
 HALF_1, HALF_2 = "10.77.1.0/24", "10.77.2.0/24"
 
 
@@ -123,3 +126,28 @@ def netlab(size: int) -> Iterator[NetLab]:
         yield lab
     finally:
         lab.down()
+
+
+@contextlib.contextmanager
+def starved(pids: Sequence[int], run_ms: int, of_ms: int) -> Iterator[None]:
+    """Let these processes, beside one that only burns, have so much processor time of so much."""
+    is_old = (CGROUPS / "cpu").is_dir()  # version 1
+    root = CGROUPS / "cpu" if is_old else CGROUPS
+    group = root / f"{PREFIX}{os.getpid()}"
+    group.mkdir()
+    burning = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        if is_old:
+            (group / "cpu.cfs_period_us").write_text(str(of_ms * 1_000))
+            (group / "cpu.cfs_quota_us").write_text(str(run_ms * 1_000))
+        else:
+            (group / "cpu.max").write_text(f"{run_ms * 1_000} {of_ms * 1_000}")
+        for pid in (burning.pid, *pids):
+            (group / "cgroup.procs").write_text(str(pid))
+        yield
+    finally:
+        for pid in pids:
+            (root / "cgroup.procs").write_text(str(pid))
+        burning.kill()
+        burning.wait()
+        group.rmdir()

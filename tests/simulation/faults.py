@@ -19,7 +19,9 @@ __all__ = [
     "Crash",
     "Cut",
     "Fault",
+    "Freeze",
     "Heal",
+    "Jump",
     "Kill",
     "Pause",
     "Restart",
@@ -59,6 +61,21 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Freeze:
+    """A machine and its kernel stand still, as a suspended VM does."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """A machine's clock is set ahead."""
+
+    address: str
+    by_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Resume:
     """It goes on, late."""
 
@@ -86,7 +103,7 @@ class Restart:
     address: str
 
 
-Fault: TypeAlias = BadLinks | Cut | Heal | Pause | Resume | Crash | Kill | Restart
+Fault: TypeAlias = BadLinks | Cut | Heal | Pause | Freeze | Jump | Resume | Crash | Kill | Restart
 
 
 def draw(
@@ -112,18 +129,39 @@ def draw(
     victims = rng.sample(addresses, rng.randint(0, len(addresses) - 1))
     for address in victims:
         start_s, end_s = span()
-        if rng.random() < 0.4:
+        kind = rng.random()
+        if kind < 0.2:
             plan += [(start_s, Pause(address)), (end_s, Resume(address))]
+        elif kind < 0.3:
+            plan += [(start_s, Freeze(address)), (end_s, Resume(address))]
+        elif kind < 0.4:
+            plan += _starved(rng, address, start_s, end_s)
         else:
             plan.append((start_s, rng.choice((Crash, Kill))(address)))
             if rng.random() < 0.6:
                 plan.append((end_s, Restart(address)))
+    if rng.random() < 0.3:
+        jumping = rng.choice(addresses)  # also one that is otherwise well
+        plan.append((rng.uniform(from_s, until_s), Jump(jumping, rng.choice((0.5, 3.0, 600.0)))))
     return sorted(plan, key=lambda item: item[0])
+
+
+def _starved(
+    rng: random.Random, address: str, from_s: float, until_s: float
+) -> list[tuple[float, Fault]]:
+    """Return the plan of a machine that gets the processor for moments only."""
+    plan: list[tuple[float, Fault]] = []
+    at_s = from_s
+    while at_s < until_s:
+        resumes_s = min(until_s, at_s + rng.uniform(0.05, 3.0))
+        plan += [(at_s, Pause(address)), (resumes_s, Resume(address))]
+        at_s = resumes_s + rng.uniform(0.001, 0.3)
+    return plan
 
 
 def touched(plan: Sequence[tuple[float, Fault]]) -> set[str]:
     """Return which machines a plan crashes or pauses."""
-    return {fault.address for _, fault in plan if isinstance(fault, Crash | Kill | Pause)}
+    return {fault.address for _, fault in plan if isinstance(fault, Crash | Kill | Pause | Freeze)}
 
 
 def schedule(
@@ -146,6 +184,10 @@ def _apply(world: World, fault: Fault, restart: Callable[[str], None]) -> None:
             world.heal()
         case Pause():
             world.pause(fault.address)
+        case Freeze():
+            world.freeze(fault.address)
+        case Jump():
+            world.jump(fault.address, fault.by_s)
         case Resume():
             world.resume(fault.address)
         case Crash():

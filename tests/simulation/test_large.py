@@ -15,7 +15,7 @@ FOUND_S = 12.0  # all of 1,000 know of a death: it takes 4 to 8 s
 SPREAD_S = 3.0
 SENDS_S_MAX = 3.0  # datagrams a node and second, at rest
 BYTES_S_MAX = 500.0  # with IP and UDP headers and the seal
-OVERHEAD_BYTES = 28 + 29
+OVERHEAD_BYTES = 28 + 30
 
 
 def held(cluster: GossipCluster, name: str) -> dict[MemberState | None, int]:

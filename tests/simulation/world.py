@@ -9,8 +9,10 @@ makes one out of a real core. Everything random comes from the world's seed, so 
 - A timer that was armed always fires, also when it was replaced since: harsher than a real driver.
 - A connection (`Connect`) ends in one of four ways, as the kernel of the other side sees it: its
   process answers, it accepted and nobody answers, it refused (the process is gone), or silence.
-- A paused machine (a stopped process, a frozen VM) handles nothing; its datagrams wait in a bounded
-  buffer, its timers fire late when it resumes. A crashed one loses everything, timers included.
+- A paused machine (a stopped process) handles nothing; its datagrams wait in a bounded buffer, its
+  timers fire late when it resumes. Of a frozen one (a suspended VM) the kernel stands still as
+  well: datagrams are lost and nobody connects. A crashed one loses everything, timers included.
+- Each machine has a clock of its own, which may jump ahead.
 - Every step goes into a running hash, the trace: two runs that differ anywhere differ there.
 """
 
@@ -144,7 +146,9 @@ class _Place:
     machine: Machine | None = None
     run: int = 0
     is_paused: bool = False
+    is_frozen: bool = False
     is_refusing: bool = False
+    ahead_s: float = 0.0
     waiting: list[tuple[str, bytes]] = field(default_factory=list)
     late: list[Arm] = field(default_factory=list)
 
@@ -203,14 +207,14 @@ class World:
         place.machine = machine
         place.is_refusing = False
         place.run += 1
-        self._carry_out(address, machine.start(self.now_s))
+        self._carry_out(address, machine.start(self._clock_s(place)))
 
     def crash(self, address: str) -> None:
         """End a machine without a word, as a power loss does."""
         place = self._places[address]
         place.machine = None
         place.run += 1
-        place.is_paused = place.is_refusing = False
+        place.is_paused = place.is_frozen = place.is_refusing = False
         place.waiting.clear()
         place.late.clear()
         self._note_trace("crash", address)
@@ -225,12 +229,23 @@ class World:
         self._places[address].is_paused = True
         self._note_trace("pause", address)
 
+    def freeze(self, address: str) -> None:
+        """Pause a machine with its kernel: what is sent to it is lost, connections to it wait."""
+        self._places[address].is_frozen = True
+        self.pause(address)
+
+    def jump(self, address: str, by_s: float) -> None:
+        """Set a machine's clock ahead: its timers are late from one moment to the next."""
+        assert by_s >= 0.0, "a monotonic clock never goes back"
+        self._places[address].ahead_s += by_s
+        self._note_trace("jump", address)
+
     def resume(self, address: str) -> None:
         """Let a paused machine handle what has come in meanwhile, and its timers, late."""
         place = self._places[address]
         if not place.is_paused:
             return
-        place.is_paused = False
+        place.is_paused = place.is_frozen = False
         self._note_trace("resume", address)
         late, place.late = place.late, []
         waiting, place.waiting = place.waiting, []
@@ -240,8 +255,8 @@ class World:
             self._deliver(source, address, data)
 
     def act(self, address: str, call: Callable[[float], Iterable[Action]]) -> None:
-        """Give a machine a command: `call(now_s)` returns its actions."""
-        self._carry_out(address, call(self.now_s))
+        """Give a machine a command: `call(now_s)`, with its own time, returns its actions."""
+        self._carry_out(address, call(self._clock_s(self._places[address])))
 
     # ---- network
 
@@ -306,8 +321,12 @@ class World:
         for check in self.checks:
             check(address)
 
+    def _clock_s(self, place: _Place) -> float:
+        return self.now_s + place.ahead_s
+
     def _arm(self, address: str, run: int, arm: Arm) -> None:
-        self.at(max(self.now_s, arm.at_s), lambda: self._fire(address, run, arm))
+        at_s = arm.at_s - self._places[address].ahead_s
+        self.at(max(self.now_s, at_s), lambda: self._fire(address, run, arm))
 
     def _fire(self, address: str, run: int, arm: Arm) -> None:
         place = self._places[address]
@@ -316,8 +335,9 @@ class World:
         if place.is_paused:
             place.late.append(arm)
             return
-        lateness_s = max(0.0, self.now_s - arm.at_s)
-        actions = place.machine.fire(arm.key, arm.generation, lateness_s, self.now_s)
+        now_s = self._clock_s(place)
+        lateness_s = max(0.0, now_s - arm.at_s)
+        actions = place.machine.fire(arm.key, arm.generation, lateness_s, now_s)
         self._carry_out(address, actions)
 
     def _send(self, source: str, send: Send) -> None:
@@ -350,13 +370,13 @@ class World:
         place = self._places.get(connect.to)
         outcome, at_s, data = Outcome.SILENT, ends_s, b""
         is_open = self.passes(source, connect.to) and self.passes(connect.to, source)
-        if place is not None and is_open:
+        if place is not None and is_open and not place.is_frozen:
             if place.is_refusing:
                 outcome, at_s = Outcome.REFUSED, self.now_s
             elif place.is_paused:
                 outcome = Outcome.ACCEPTED
             elif place.machine is not None:
-                actions = place.machine.request(source, connect.data, self.now_s)
+                actions = place.machine.request(source, connect.data, self._clock_s(place))
                 self._carry_out(connect.to, actions)
                 outcome = Outcome.ACCEPTED
                 for action in actions:
@@ -370,7 +390,8 @@ class World:
         place = self._places[source]
         if place.run != run or place.machine is None or place.is_paused:
             return
-        actions = place.machine.connected(connect.to, connect.tag, outcome, data, self.now_s)
+        now_s = self._clock_s(place)
+        actions = place.machine.connected(connect.to, connect.tag, outcome, data, now_s)
         self._carry_out(source, actions)
 
     def _deliver(self, source: str, to: str, data: bytes) -> None:
@@ -378,10 +399,10 @@ class World:
         if place is None or place.machine is None or not self.passes(source, to):
             return
         if place.is_paused:
-            if len(place.waiting) < PAUSED_BUFFER_MAX:
+            if not place.is_frozen and len(place.waiting) < PAUSED_BUFFER_MAX:
                 place.waiting.append((source, data))
             return
-        self._carry_out(to, place.machine.receive(source, data, self.now_s))
+        self._carry_out(to, place.machine.receive(source, data, self._clock_s(place)))
 
     def _note_trace(self, what: str, address: str) -> None:
         self._trace.update(f"{self.now_s:.9f} {what} {address}\n".encode())
