@@ -8,6 +8,7 @@ that two schedulers never give one away twice. A conflict means: a newer snapsho
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -29,10 +30,17 @@ _ABSENT: Final = StoreRevision(0)
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A node's entry, and what is to be written for it to be there; None: it is."""
+    """A node's entry, and how it comes to be there.
+
+    Attributes:
+        record: The entry.
+        txn: What is to be written for it to be there; None: it is.
+        subnet: The position of the subnet that a new entry takes; None: the entry is not new.
+    """
 
     record: NodeRecord
     txn: Txn | None = None
+    subnet: int | None = None
 
 
 def refusal(hello: Hello, cluster: ClusterRecord, epoch: Epoch, version: str) -> Refused | None:
@@ -75,7 +83,13 @@ def refusal(hello: Hello, cluster: ClusterRecord, epoch: Epoch, version: str) ->
     return None
 
 
-def registration(hello: Hello, snapshot: Snapshot, now_unix_s: float) -> Registration | Refused:
+def registration(
+    hello: Hello,
+    snapshot: Snapshot,
+    now_unix_s: float,
+    *,
+    taken: Collection[int] = frozenset(),
+) -> Registration | Refused:
     """Return a node's entry in the registry, made anew if it asks for that.
 
     Labels of its command line that the registry has no value for are added to it.
@@ -84,6 +98,8 @@ def registration(hello: Hello, snapshot: Snapshot, now_unix_s: float) -> Registr
         hello: What the node says; not refused by `refusal`.
         snapshot: The store.
         now_unix_s: Wall clock.
+        taken: Subnets that others are about to get, by position. Without them nodes that join
+            together would all ask for the first free one, and all but one would ask again.
     """
     info = hello.info
     record = snapshot.nodes.get(info.node_id)
@@ -102,10 +118,12 @@ def registration(hello: Hello, snapshot: Snapshot, now_unix_s: float) -> Registr
             "the store is another one; empty its data folder to join as a new node",
             _RETRY_S,
         )
-    return _new(hello, snapshot, now_unix_s)
+    return _new(hello, snapshot, now_unix_s, taken)
 
 
-def _new(hello: Hello, snapshot: Snapshot, now_unix_s: float) -> Registration | Refused:
+def _new(
+    hello: Hello, snapshot: Snapshot, now_unix_s: float, taken: Collection[int]
+) -> Registration | Refused:
     info, cluster = hello.info, snapshot.cluster
     try:
         check_label(info.name, "node")
@@ -119,7 +137,8 @@ def _new(hello: Hello, snapshot: Snapshot, now_unix_s: float) -> Registration | 
             "node first",
             _RETRY_S,
         )
-    free = next((n for n in range(subnet_count(cluster)) if n not in snapshot.subnets), None)
+    numbers = range(subnet_count(cluster))
+    free = next((n for n in numbers if n not in snapshot.subnets and n not in taken), None)
     if free is None or len(snapshot.nodes) >= cluster.limits.nodes_max:
         limit = min(subnet_count(cluster), cluster.limits.nodes_max)
         return Refused(
@@ -142,7 +161,7 @@ def _new(hello: Hello, snapshot: Snapshot, now_unix_s: float) -> Registration | 
         Put(subnet_key(free), encode(info.node_id)),
     )
     compares = tuple(Compare(put.key, CompareField.CREATE_REVISION, _ABSENT) for put in puts)
-    return Registration(record, Txn(compares, puts))
+    return Registration(record, Txn(compares, puts), free)
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -8,7 +8,8 @@ alone says nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -36,7 +37,7 @@ from scheduler.nodes.registry import Registration, refusal, registration
 from scheduler.nodes.relays import RELAY_OPENS_WITHIN_S, Relays
 from scheduler.nodes.streams import Link, NodeStreams
 from scheduler.nodes.wire import message_from_proto, message_to_proto
-from scheduler.store.base import Conflict, Store
+from scheduler.store.base import Conflict, Store, Txn
 from scheduler.store.records import ContentRecord
 from scheduler.store.snapshot import Snapshot
 
@@ -109,6 +110,7 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         self._clock = clock
         self._log = log
         self._streams: NodeStreams | None = None
+        self._taken: set[int] = set()  # subnets, by position, of nodes that are being registered
         self.relays = Relays(self._current_streams, random_bits=random_bits, clock=clock)
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -224,23 +226,38 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         for _ in range(REGISTER_TRIES_MAX):
             snapshot = self._snapshot()
             refused = refusal(hello, snapshot.cluster, streams.epoch, self._identity.version)
-            found = refused or registration(hello, snapshot, self._clock.unix_s())
+            now_unix_s = self._clock.unix_s()
+            found = refused or registration(hello, snapshot, now_unix_s, taken=self._taken)
             if isinstance(found, m.Refused) or found.txn is None:
                 return found
             try:
-                outcome = await self._store.commit(found.txn)
+                with self._taking(found.subnet):
+                    if await self._register(found.txn):
+                        self._log.info(
+                            "node registered", node=found.record.name, node_id=hello.info.node_id
+                        )
+                        return found
             except AmbiguousWrite:
                 await self._clock.sleep(0.1)  # then the mirror shows whether it was applied
-                continue
             except DrayError:
                 return m.NotLeader()  # the store is away: the node tries again
-            if not isinstance(outcome, Conflict):
-                self._log.info(
-                    "node registered", node=found.record.name, node_id=hello.info.node_id
-                )
-                return found
-            await self._catch_up(outcome.revision)
         return m.NotLeader()
+
+    async def _register(self, txn: Txn) -> bool:
+        """Write an entry; return whether it was, once the mirror shows what is there."""
+        outcome = await self._store.commit(txn)
+        await self._catch_up(outcome.revision)
+        return not isinstance(outcome, Conflict)
+
+    @contextlib.contextmanager
+    def _taking(self, subnet: int | None) -> Iterator[None]:
+        """Keep a subnet from others that register meanwhile."""
+        taken = set() if subnet is None else {subnet}
+        self._taken |= taken
+        try:
+            yield
+        finally:
+            self._taken -= taken
 
     async def _catch_up(self, revision: StoreRevision) -> None:
         """Wait until the mirror has seen a revision, a bounded time."""

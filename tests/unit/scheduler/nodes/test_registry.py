@@ -79,6 +79,14 @@ def test_a_new_node_gets_the_lowest_free_subnet_and_its_name() -> None:
     ]
 
 
+def test_nodes_that_join_together_ask_for_different_subnets() -> None:
+    """What another one is about to get is not asked for."""
+    found = registration(HELLO, with_registered(2, 3), 50.0, taken={2, 3})
+    assert isinstance(found, Registration)
+    assert found.subnet == 4
+    assert found.record.subnet == "10.192.8.0/23"
+
+
 def test_a_registered_node_is_found_and_gains_labels() -> None:
     """The registry's labels win; new ones of the command line are added by compare-and-set."""
     snapshot = with_registered(1)
