@@ -85,11 +85,10 @@ class Metrics:
         self._round_seconds.observe(status.duration_s)
         self._conflicts.inc(status.conflicts)
         self._unplaced.set(status.unplaced)
-        for action, count in (
-            ("created", status.created),
-            ("stopped", status.stopped),
-            ("moved", status.moved),
-        ):
+
+    def observe_tasks(self, *, created: int, stopped: int, moved: int) -> None:
+        """Count what one transaction has carried out."""
+        for action, count in (("created", created), ("stopped", stopped), ("moved", moved)):
             self._tasks.labels(action).inc(count)
 
     def observe_store(self, status: StoreStatus) -> None:

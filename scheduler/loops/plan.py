@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from dray.model import Epoch, SlotKey
 from dray.names import IdFactory
@@ -12,7 +13,9 @@ from scheduler.placement import PlacementResult, place
 from scheduler.reconcile import CreateTask, MoveTask, Observed, Plan, Scope, reconcile
 from scheduler.store.snapshot import Snapshot
 
-__all__ = ["RoundPlan", "plan_round"]
+__all__ = ["STEPS_MAX", "RoundPlan", "plan_round"]
+
+STEPS_MAX: Final = 20_000  # of one round; a project with more has its turn again at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ def plan_round(
     now_unix_s: float,
     ids: IdFactory,
     scope: Scope | None = None,
+    steps_max: int = STEPS_MAX,
 ) -> RoundPlan:
     """Return what a round does. Nothing but `fleet` is changed.
 
@@ -61,6 +65,7 @@ def plan_round(
         now_unix_s: Wall clock.
         ids: Where ids of new tasks come from.
         scope: Which part of the cluster to look at; None: all of it.
+        steps_max: How many steps a round carries out, unless gangs need more.
     """
     plan = reconcile(snapshot, observed, now_unix_s, ids, scope)
     wanted = [
@@ -74,6 +79,20 @@ def plan_round(
     steps = steps_of(
         snapshot, observed, plan.actions, placement, epoch=epoch, now_unix_s=now_unix_s
     )
+    steps = _first(snapshot, steps, steps_max)
     begun = {step.action.slot for step in steps} if wanted else set()
     waiting = tuple(action.slot for action in wanted if action.slot not in begun)
     return RoundPlan(snapshot, observed, plan, placement, tuple(steps), waiting)
+
+
+def _first(snapshot: Snapshot, steps: list[Step], count: int) -> list[Step]:
+    """Return so many of the steps, and those of all gangs.
+
+    What is left out needs no note: what is done changes the assignments of the same project, and
+    so the project is looked at again.
+    """
+    if len(steps) <= count:
+        return steps
+    gangs = {name for name, project in snapshot.projects.items() if project.spec.gang}
+    rest = (step for step in steps[count:] if step.action.slot.project in gangs)
+    return [*steps[:count], *rest]

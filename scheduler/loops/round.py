@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections import ChainMap
-from collections.abc import Callable, Mapping
+import math
+from collections import ChainMap, Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Final, cast
@@ -43,7 +44,7 @@ from scheduler.store.snapshot import Snapshot, VolumeKey
 __all__ = ["DEBOUNCE_S", "FULL_EVERY_S", "Rounds"]
 
 DEBOUNCE_S: Final = 0.02  # what comes together is planned together
-FULL_EVERY_S: Final = 60.0  # a round over everything, dirty or not
+FULL_EVERY_S: Final = 60.0  # everything is looked at, dirty or not
 FULL_SHARE: Final = 20  # or this many times as long as one takes, when the cluster is large
 CONFLICTS_MAX: Final = 5  # of one round; the next one starts from the same state
 CATCH_UP_S: Final = 2.0  # for the mirror to show what a conflict named
@@ -120,8 +121,9 @@ class Rounds:
         self._log = log
         self._fleet = Fleet()
         self._dirty = Dirty()
-        self._full_at_s = 0.0
-        self._scope = Scope({})
+        self._full_at_s = 0.0  # when everything is looked at; infinite: it is being looked at
+        self._full_took_s = 0.0
+        self._scope = Scope({}, frozenset())
         self._batches: list[Batch] = []
         self._told_steps = 0  # of this round, those whose events are drafted
         self._dispatch = Dispatch(streams, clock)
@@ -168,6 +170,8 @@ class Rounds:
 
     async def _wait(self) -> str:
         """Return what woke the next round."""
+        if self._dirty.has_more:
+            return "more"
         pause_s = FULL_EVERY_S
         if self._wake_at_unix_s is not None:
             pause_s = min(pause_s, max(0.0, self._wake_at_unix_s - self._clock.unix_s()))
@@ -210,6 +214,9 @@ class Rounds:
         if end is _End.DONE:
             is_timed = planned.plan.wake_at_unix_s is not None
             self._dirty.done(self._scope, planned.waiting, is_timed=is_timed)
+            if self._full_at_s == math.inf and not self._dirty.is_sweeping:
+                pause_s = max(FULL_EVERY_S, FULL_SHARE * self._full_took_s)
+                self._full_at_s = self._clock.monotonic_s() + pause_s
         self._metrics.observe_round(status)
         self._on_news(status)
         return end
@@ -242,8 +249,8 @@ class Rounds:
         named = [planned.plan.wake_at_unix_s, None if is_time else wake_at_unix_s]
         self._wake_at_unix_s = min((each for each in named if each is not None), default=None)
         if is_full:
-            now_s = self._clock.monotonic_s()
-            self._full_at_s = now_s + max(FULL_EVERY_S, FULL_SHARE * (now_s - start_s))
+            self._full_at_s, self._full_took_s = math.inf, 0.0
+        self._full_took_s += self._clock.monotonic_s() - start_s
         return planned
 
     async def _commit(self, planned: RoundPlan, outcome: _Outcome) -> _End:
@@ -269,6 +276,7 @@ class Rounds:
             outcome.revisions[operation.key] = StoreRevision(0)  # gone, unless it was put
         outcome.revisions.update(dict.fromkeys(batch.keys, answer.revision))
         outcome.steps += batch.steps
+        self._metrics.observe_tasks(**_counts(batch.steps))
         for step in batch.steps:
             outcome.pins.update({VolumeKey(p.project, p.volume): p for _, p in step.pins})
         written = [replace(each, mod_revision=answer.revision) for each in batch.assignments]
@@ -323,7 +331,7 @@ class Rounds:
         pending, fresh = pending_of(planned, self._pending)
         if _all_known(planned):
             drafts += fresh
-            self._pending = {**self._still_pending(), **pending}
+            self._pending = {**self._still_pending(snapshot), **pending}
         self._before = snapshot
         self._drafts = drafts[-EVENT_DRAFTS_MAX:]
         puts = appended(
@@ -338,12 +346,15 @@ class Rounds:
         self._drafts = []
         return _End.DONE
 
-    def _still_pending(self) -> dict[SlotKey, str]:
-        """Return the pending slots that this round did not look at."""
+    def _still_pending(self, snapshot: Snapshot) -> dict[SlotKey, str]:
+        """Return the pending slots that this round did not look at, of services that still are."""
         looked = self._scope.services
-        if looked is None:
-            return {}
-        return {slot: why for slot, why in self._pending.items() if slot.service_key not in looked}
+        assert looked is not None, "a round looks at a part"
+        return {
+            slot: why
+            for slot, why in self._pending.items()
+            if slot.service_key not in looked and slot.service_key in snapshot.services
+        }
 
 
 def _all_known(planned: RoundPlan) -> bool:
@@ -360,17 +371,20 @@ def _status(
     conflicts: int,
     reason: str,
 ) -> RoundStatus:
-    done = [type(step.action) for step in outcome.steps]
     return RoundStatus(
         clock.unix_s(),
         clock.monotonic_s() - start_s,
-        created=done.count(CreateTask),
-        stopped=done.count(StopTask),
-        moved=done.count(MoveTask),
+        **_counts(outcome.steps),
         unplaced=planned.unplaced,
         conflicts=conflicts,
         reason=reason,
     )
+
+
+def _counts(steps: Sequence[Step]) -> dict[str, int]:
+    """Return how many tasks were created, stopped and moved."""
+    done = Counter(type(step.action) for step in steps)
+    return {"created": done[CreateTask], "stopped": done[StopTask], "moved": done[MoveTask]}
 
 
 def _describe(

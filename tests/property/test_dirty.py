@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -195,6 +196,96 @@ def test_looking_at_what_changed_finds_all_that_is_to_be_done(
             waiting.update(part.waiting)
             timed = part.plan.wake_at_unix_s is not None
             dirty.done(scope, part.waiting, is_timed=timed)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(EVENTS, max_size=12),
+    st.integers(1, 8),
+    st.integers(1, 4),
+    st.lists(st.booleans(), min_size=12, max_size=12),
+)
+def test_rounds_of_limited_size_come_to_the_same_end(
+    events: list[tuple[object, ...]], tasks_max: int, steps_max: int, full: list[bool]
+) -> None:
+    """A part at a time, each within its limits, until all is done that can be, and no longer."""
+    world = World()
+    dirty, fleet = Dirty(tasks_max), Fleet()
+    ids = RandomIds(random.Random(1).getrandbits)
+    for event, is_full in zip(events, full, strict=False):
+        tell(world, event)
+        for number in range(60):
+            observed = world.observed()
+            scope = dirty.scope(
+                world.snapshot, observed, is_full=is_full and not number, is_time=False
+            )
+            assert scope.services is not None
+            projects = {key.project for key in scope.services}
+            assert len(projects) <= 1 or within(world, projects, tasks_max)
+            planned = plan_round(
+                world.snapshot,
+                observed,
+                fleet,
+                epoch=EPOCH,
+                now_unix_s=0.0,
+                ids=ids,
+                scope=scope,
+                steps_max=steps_max,
+            )
+            assert len(planned.steps) <= steps_max
+            world.carry_out(planned.steps)
+            timed = planned.plan.wake_at_unix_s is not None
+            dirty.done(scope, planned.waiting, is_timed=timed)
+            if not planned.steps and not dirty.has_more:
+                break
+        else:
+            raise AssertionError("rounds without an end")
+        whole = plan_round(
+            world.snapshot, world.observed(), Fleet(), epoch=EPOCH, now_unix_s=0.0, ids=ids
+        )
+        assert not whole.steps
+
+
+def within(world: World, projects: set[str], tasks_max: int) -> bool:
+    """Return whether projects have no more tasks together than a round takes."""
+    wanted = Counter(
+        {key: record.spec.mode.replicas for key, record in world.snapshot.services.items()}
+    )
+    for key, slots in HeldIndex(world.snapshot).items():
+        wanted[key] = max(wanted[key], len(slots))
+    return sum(count for key, count in wanted.items() if key.project in projects) <= tasks_max
+
+
+def test_a_node_that_changes_has_its_turn_before_a_large_deployment() -> None:
+    """Projects that were asked for earlier, and do not fit into this round, come after it."""
+    world = World()
+    dirty, fleet = Dirty(tasks_max=2), Fleet()
+    ids = RandomIds(random.Random(1).getrandbits)
+
+    def look() -> set[str]:
+        observed = world.observed()
+        scope = dirty.scope(world.snapshot, observed, is_full=False, is_time=False)
+        planned = plan_round(
+            world.snapshot, observed, fleet, epoch=EPOCH, now_unix_s=0.0, ids=ids, scope=scope
+        )
+        world.carry_out(planned.steps)
+        dirty.done(scope, planned.waiting, is_timed=False)
+        return {key.project for key in scope.services or ()}
+
+    world.ask("shop", "web", 1, 1)
+    while look():
+        pass
+    (home,) = world.snapshot.assignments
+    for name in ("x", "y", "z"):
+        world.ask(name, "web", 2, 1)
+    assert look() == {"x"}
+    assert dirty.has_more
+    world.conditions[next(n for n in world.conditions if node_id(n) == home)] = NodeCondition.DOWN
+    assert "shop" in look()
+    seen: list[str] = []
+    while found := look():
+        seen += found
+    assert {"y", "z"} <= set(seen)
 
 
 def test_who_waits_for_room_is_looked_at_when_there_may_be_some() -> None:
