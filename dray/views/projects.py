@@ -208,7 +208,8 @@ class Service:
         record: The revision asked for.
         slots: Number of slots in each state that occurs.
         desired: Slots asked for; of a global service, nodes that fit.
-        is_converged: Every slot runs the newest revision and, where checked, is healthy; of a job,
+        is_converged: Every slot runs the newest revision and is healthy, or, where nothing checks
+            that, has run for the update's monitoring time, and no rollout is under way; of a job,
             every slot is completed.
         rollout: The replacement of its tasks; None: there never was one.
         problems: Why slots are pending or down, most frequent first, at most 10.

@@ -7,7 +7,7 @@ is checked again, because other programs speak the API as well.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from dray.convert.wire import CONTENT_BYTES_MAX
@@ -114,15 +114,20 @@ def with_ports(
         services: All of the project's services as they are to be.
 
     Raises:
-        AlreadyExists: A port belongs to another service.
+        AlreadyExists: A port belongs to another service, or one of a single node to one of all.
         ResourceExhausted: No port is left in the range.
     """
     asked = list(services)
     names = {service.name for service in asked}
+    others = {
+        f"{key.project}/{key.service}": record.spec
+        for key, record in snapshot.services.items()
+        if key.project != project or key.service not in names
+    }
+    _check_host_ports(others, project, asked)
     taken: dict[_Port, str] = {}
-    for key, record in snapshot.services.items():
-        if key.project != project or key.service not in names:
-            _take(taken, f"{key.project}/{key.service}", record.spec.ports)
+    for owner, spec in others.items():
+        _take(taken, owner, spec.ports)
     for service in asked:
         fixed = [port for port in service.ports if not _is_open(port)]
         _take(taken, f"{project}/{service.name}", fixed)
@@ -148,6 +153,36 @@ def _take(taken: dict[_Port, str], owner: str, ports: Iterable[PublishedPort]) -
                 hint="publish another port, or use `mode: host`",
                 context={"field": f"services.{owner.partition('/')[2]}.ports"},
             )
+
+
+def _check_host_ports(
+    others: Mapping[str, ServiceSpec], project: str, asked: list[ServiceSpec]
+) -> None:
+    """Refuse a port of single nodes that is published on all of them, and the reverse.
+
+    Raises:
+        AlreadyExists: No node could give both.
+    """
+    everyone = {**others, **{f"{project}/{service.name}": service for service in asked}}
+    held: dict[tuple[PublishMode, _Port], str] = {
+        (port.mode, (port.published, port.protocol)): owner
+        for owner, spec in everyone.items()
+        for port in spec.ports
+        if port.published and not port.published_end
+    }
+    for service in asked:
+        for port in service.ports:
+            is_host = port.mode is PublishMode.HOST
+            mode = PublishMode.INGRESS if is_host else PublishMode.HOST
+            other = held.get((mode, (port.published, port.protocol)))
+            if other is not None and not _is_open(port):
+                shown = f"{port.published}/{port.protocol.name.lower()}"
+                where = "on nodes (`mode: host`)" if not is_host else "on every node"
+                raise AlreadyExists(
+                    f"port {shown} of {project}/{service.name} is published {where} by {other}",
+                    hint="publish another port",
+                    context={"field": f"services.{service.name}.ports"},
+                )
 
 
 def _chosen(

@@ -27,6 +27,8 @@ from dray.errors import (
 from dray.model import (
     EndpointMode,
     NetworkMode,
+    PortProtocol,
+    PublishMode,
     ServiceKey,
     ServiceModeKind,
     ServiceRecord,
@@ -39,6 +41,7 @@ from dray.views import ServiceChange
 from scheduler.store.base import TXN_KEYS_MAX, Compare, CompareField, Delete, Operation, Put
 from scheduler.store.codec import encode
 from scheduler.store.keys import (
+    PORTS,
     Kind,
     content_key,
     prefix_of,
@@ -133,6 +136,7 @@ class ProjectEdit:
         self._services: dict[ServiceKey, ServiceRecord | None] = {}
         self._vips: dict[str, ServiceKey | None] = {}
         self._more: list[Operation] = []
+        self._has_new_ports = False
         if call.if_revision is not None and call.if_revision != self.revision:
             raise conflict(f"project {project}", call.if_revision, self.revision)
 
@@ -190,6 +194,7 @@ class ProjectEdit:
                 context={"field": f"services.{spec.name}"},
             )
         self._services[key] = record
+        self._has_new_ports |= not _ports(spec) <= (_ports(old.spec) if old else set())
         return number
 
     def remove_service(self, name: str) -> None:
@@ -250,6 +255,9 @@ class ProjectEdit:
                 if owner is not None
             ),
         ]
+        if self._has_new_ports:  # nobody else has published one since the snapshot
+            last = self.snapshot.mod_revisions.get(PORTS, StoreRevision(0))
+            compares.append(Compare(PORTS, CompareField.MOD_REVISION, last))
         return Draft(
             tuple(compares),
             operations,
@@ -287,6 +295,8 @@ class ProjectEdit:
 
     def _operations(self) -> list[Operation]:
         operations = list(self._more)
+        if self._has_new_ports:
+            operations.append(Put(PORTS, self.project.encode()))
         for key, record in self._services.items():
             old = self.snapshot.services.get(key)
             if old is not None:  # its tasks still run it, and people may want it back
@@ -386,6 +396,13 @@ class ProjectEdit:
         address = free_vip(self.snapshot.cluster.vip_range_cidr, taken, key)
         self._vips[address] = key
         return address
+
+
+def _ports(spec: ServiceSpec) -> set[tuple[int, PortProtocol]]:
+    """Return the ports that a service publishes on every node."""
+    return {
+        (port.published, port.protocol) for port in spec.ports if port.mode is PublishMode.INGRESS
+    }
 
 
 def with_vip(spec: ServiceSpec) -> bool:

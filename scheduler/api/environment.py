@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from dray.clock import Clock
@@ -100,7 +100,9 @@ class States:
         """
         snapshot = self._environment.source.snapshot
         self._index.update(snapshot)
-        return State(snapshot, self._index, self._environment.leadership.memory())
+        environment = self._environment
+        now_unix_s = environment.clock.unix_s()
+        return State(snapshot, self._index, environment.leadership.memory(), now_unix_s)
 
     async def prepare(self) -> None:
         """Take in what has changed in so many assignments that it must be done bit by bit.
@@ -126,7 +128,7 @@ class States:
 
     def kept(self, state: State) -> State:
         """Return a state that stays as it is, for the further pages of a list."""
-        return State(state.snapshot, self._index.copy(), state.memory)
+        return replace(state, index=self._index.copy())
 
 
 def response_header(

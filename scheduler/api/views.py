@@ -32,6 +32,7 @@ from dray.views import (
     Node,
     Project,
     Rollout,
+    RolloutState,
     Service,
     SlotState,
     SlotStateCount,
@@ -85,11 +86,13 @@ class State:
         snapshot: What is stored.
         index: Its tasks; as of the same snapshot.
         memory: What the leader holds; None: no leader could be asked.
+        now_unix_s: Wall clock, seconds.
     """
 
     snapshot: Snapshot
     index: TaskIndex
     memory: LeaderMemory | None = None
+    now_unix_s: float = 0.0
 
     # --- tasks ---
 
@@ -271,6 +274,9 @@ class State:
             return False
         if record.spec.mode.kind in _JOBS:
             return all(task.state is SlotState.COMPLETED for task in tasks)
+        rollout = self.snapshot.rollouts.get(key)
+        if rollout is not None and rollout.state is RolloutState.RUNNING:
+            return False  # it is still watched, and may yet be taken back
         held = {each.task.task_id: each for each in self.index.of_service(key)}
         slots = [task.slot for task in tasks]
         if len(slots) != len(set(slots)) or len(slots) != self._desired(key, tasks):
@@ -278,9 +284,20 @@ class State:
         return all(
             task.task_id is not None
             and _is_well(task)
+            and self._is_stable(task, record.spec.update.monitor_s)
             and is_current(self.snapshot, key, held[task.task_id])
             for task in tasks
         )
+
+    def _is_stable(self, task: Task, monitor_s: float) -> bool:
+        """Return whether a task has run for long enough that it is not about to end again.
+
+        A check that has succeeded says so at once; without one time does, by the node's clock.
+        """
+        report = task.observed
+        if report is None or report.health is Health.HEALTHY:
+            return True
+        return self.now_unix_s >= report.started_unix_s + monitor_s
 
     def project(self, name: str) -> Project:
         """Return one project at a glance; it must exist."""

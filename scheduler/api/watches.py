@@ -21,6 +21,7 @@ from dray.views import (
     ObjectChange,
     Project,
     Service,
+    SlotState,
     Task,
     WatchKind,
     WatchResponse,
@@ -36,6 +37,7 @@ BEAT_S: Final = 10.0  # at least so often a reply says how far the stream is
 CHANGES_MAX: Final = 1_000  # of one reply
 _GATHER_S: Final = 0.1  # changes that come together are sent together
 _USAGE_S: Final = 5.0
+_SETTLING_S: Final = 0.5
 _Key = tuple[Any, ...]
 
 
@@ -79,7 +81,8 @@ class Watches:
         yield WatchResponse(self._header(state), is_reset=is_reset, is_complete=True)
         was_observed = state.memory is not None
         while True:
-            await self._changed(state, with_usage=request.with_usage)
+            is_settling = any(map(_is_settling, sent.values()))
+            await self._changed(state, with_usage=request.with_usage, is_settling=is_settling)
             state = self._states.current()
             if (state.memory is not None) != was_observed:
                 raise Unavailable("another scheduler leads now", hint="watch again")
@@ -102,8 +105,11 @@ class Watches:
             self._environment, state.snapshot, is_observed=state.memory is not None
         )
 
-    async def _changed(self, state: State, *, with_usage: bool) -> None:
-        """Wait for a change of the store or of what is observed, at most until the next beat."""
+    async def _changed(self, state: State, *, with_usage: bool, is_settling: bool) -> None:
+        """Wait for a change of the store or of what is observed, at most until the next beat.
+
+        While time alone can make a service converge, time is looked at more often.
+        """
         source = self._environment.source
         waits = [asyncio.create_task(source.wait_changed(state.snapshot.revision))]
         if state.memory is not None:
@@ -114,6 +120,7 @@ class Watches:
             )
         try:
             timeout_s = _USAGE_S if with_usage else BEAT_S
+            timeout_s = min(timeout_s, _SETTLING_S) if is_settling else timeout_s
             done, _ = await asyncio.wait(
                 waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
             )
@@ -123,6 +130,15 @@ class Watches:
             for wait in waits:
                 wait.cancel()
             await asyncio.wait(waits)
+
+
+def _is_settling(value: Any) -> bool:
+    """Return whether a service is as asked for but for the time that its tasks have run."""
+    if not isinstance(value, Service) or value.is_converged:
+        return False
+    return [(each.state, each.count) for each in value.slots] == [
+        (SlotState.RUNNING, value.desired)
+    ]
 
 
 def _is_reset(state: State, request: Any) -> bool:

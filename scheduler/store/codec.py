@@ -66,7 +66,7 @@ CLASSES: Final[dict[Kind, type]] = {
     Kind.CRON: records.CronVerdict,
     Kind.EVENT: records.EventBatch,
 }
-TEXT_KINDS: Final = frozenset({Kind.NODE_NAME, Kind.SUBNET, Kind.VIP})
+TEXT_KINDS: Final = frozenset({Kind.NODE_NAME, Kind.SUBNET, Kind.VIP, Kind.PORTS})
 
 
 def encode(value: Stored) -> bytes:

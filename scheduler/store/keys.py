@@ -20,6 +20,7 @@ __all__ = [
     "KEYRING",
     "LEADER",
     "NUMBER_MAX",
+    "PORTS",
     "ROOT",
     "Kind",
     "ParsedKey",
@@ -48,6 +49,8 @@ ROOT: Final = "/dray/v1/"
 CLUSTER: Final = ROOT + "cluster"
 KEYRING: Final = ROOT + "keyring"
 LEADER: Final = ROOT + "leader"
+PORTS: Final = ROOT + "ports"
+"""Which project last published further ports: of two writes that do so at once one is redone."""
 NUMBER_MAX: Final = 9_999_999_999  # ten digits: a revision a second lasts for 300 years
 EVENT_SLOT_MAX: Final = 99_999  # five digits: the ring of events has 10,000 by default
 
@@ -71,6 +74,7 @@ class Kind(enum.Enum):
     NODE_NAME = "node-names"
     SUBNET = "subnets"
     VIP = "vips"
+    PORTS = "ports"
     REQUEST = "requests"
     ASSIGNMENT = "assignments"
     JOB = "status/jobs"
@@ -95,6 +99,7 @@ _PARTS: Final[dict[Kind, int]] = {
     Kind.NODE_NAME: 1,
     Kind.SUBNET: 1,
     Kind.VIP: 1,
+    Kind.PORTS: 0,
     Kind.REQUEST: 1,
     Kind.ASSIGNMENT: 1,
     Kind.JOB: 3,

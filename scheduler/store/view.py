@@ -133,7 +133,7 @@ class View:
                     self._keyring = change.value.keys if is_there else ()  # type: ignore[union-attr]
                 case Kind.LEADER:
                     self._leader = _leader(change)
-                case Kind.REQUEST:
+                case Kind.REQUEST | Kind.PORTS:
                     pass
                 case Kind.CONTENT:
                     self._set("contents", change.name, change, lambda record: record.ref)

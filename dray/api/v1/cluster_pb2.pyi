@@ -1282,8 +1282,9 @@ class Service(_message.Message):
     desired: _builtins.int
     """Slots asked for; of a global service, nodes that fit."""
     is_converged: _builtins.bool
-    """It is as asked: every slot runs the newest revision and, where checked, is healthy; of a job,
-    every slot is completed.
+    """It is as asked: every slot runs the newest revision and is healthy, or, where nothing checks
+    that, has run for the update's monitoring time, and no rollout is under way; of a job, every
+    slot is completed.
     """
     @_builtins.property
     def record(self) -> _state_pb2.ServiceRecord:

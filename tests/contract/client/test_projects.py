@@ -19,7 +19,7 @@ from dray.errors import (
     ResourceExhausted,
     RevisionConflict,
 )
-from dray.model import ConfigSpec, FileMount, ProjectSpec, SecretSpec
+from dray.model import ConfigSpec, FileMount, ProjectSpec, PublishMode, SecretSpec
 from dray.names import RequestId
 from dray.views import ChangeKind
 from scheduler.store import keys
@@ -178,6 +178,28 @@ async def test_ports_are_chosen_and_never_taken_twice(new_store: NewStore) -> No
         with pytest.raises(AlreadyExists, match=f"{port.published}/tcp") as caught:
             await client.apply_project(project_of(taken, name="other"))
         assert caught.value.context["field"] == "services.api.ports"
+        hosted = a_service(
+            "api", ports=(replace(a_port(80, port.published), mode=PublishMode.HOST),)
+        )
+        with pytest.raises(AlreadyExists, match="is published on every node by shop/web"):
+            await client.apply_project(project_of(hosted, name="other"))
+
+
+async def test_projects_that_race_share_no_port(new_store: NewStore) -> None:
+    """Of two that publish one port at once on two schedulers one is refused, and told by whom."""
+    async with cluster(2, new_store=new_store) as made:
+        one, two = made.schedulers
+        async with made.client(one) as first, made.client(two) as second:
+            for turn in range(3):
+                port = (a_port(80, 8080 + turn),)
+                outcomes = await asyncio.gather(
+                    first.apply_project(project_of(a_service("a", ports=port), name=f"a{turn}")),
+                    second.apply_project(project_of(a_service("b", ports=port), name=f"b{turn}")),
+                    return_exceptions=True,
+                )
+                (refused,) = [each for each in outcomes if isinstance(each, BaseException)]
+                assert isinstance(refused, AlreadyExists)
+                assert f"port {8080 + turn}/tcp" in str(refused)
 
 
 async def test_contents_replace_the_tasks_that_use_them(new_store: NewStore) -> None:

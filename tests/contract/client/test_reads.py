@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
 from dray.client import Client, ClientLimits, Write
+from dray.clock import SystemClock
 from dray.errors import (
     DrayError,
     ErrorCode,
@@ -28,18 +30,21 @@ from dray.model import (
     ReachKind,
     ServiceMode,
     ServiceModeKind,
+    ServiceRevision,
     Taint,
+    UpdatePolicy,
     WitnessEvidence,
 )
 from dray.names import ClusterId, SchedulerId
-from dray.views import ListTasksResponse, RoundStatus, SlotState
+from dray.views import ListTasksResponse, RolloutState, RoundStatus, SlotState, WatchKind
 from scheduler.reconcile import NodeObservation
 from scheduler.store import keys
 from scheduler.store.base import Put
 from scheduler.store.codec import encode
-from scheduler.store.records import JobVerdict
-from tests.builders import a_container, a_service, a_slot, a_task, an_id, node_id, task_id
+from scheduler.store.records import JobVerdict, RolloutVerdict
+from tests.builders import a_container, a_key, a_service, a_slot, a_task, an_id, node_id, task_id
 from tests.contract.client.rig import (
+    DEADLINE_S,
     Cluster,
     cluster,
     events,
@@ -155,6 +160,48 @@ async def test_convergence_is_every_slot_well_and_nothing_else() -> None:
         assert await converged(), "a scaled service runs tasks of an older revision"
         await client.restart_services("shop")
         assert not await converged(), "its task is of the old content"
+
+
+async def test_what_has_just_started_has_not_converged() -> None:
+    """A task without a check must have run for the monitoring time: it may end at once again.
+
+    A watch tells of the moment, although nothing happens then.
+    """
+    async with cluster() as made, made.client() as client:
+        await with_nodes(made, 1)
+        watched = UpdatePolicy(monitor_s=1.0)
+        await client.apply_project(project_of(a_service("web", replicas=1, update=watched)))
+        await made.assign({1: [a_task(1, a_slot(1))]})
+        now_unix_s = SystemClock().unix_s()
+        made.report(replace(running(a_task(1, a_slot(1))), started_unix_s=now_unix_s))
+        made.lead()
+        seen = []
+        async with asyncio.timeout(DEADLINE_S):
+            async for reply in client.watch([WatchKind.SERVICE], "shop"):
+                seen += [each.service.is_converged for each in reply.changes if each.service]
+                if True in seen:
+                    break
+        assert seen == [False, True]
+        assert SystemClock().unix_s() >= now_unix_s + 1.0
+
+
+async def test_a_rollout_that_is_watched_has_not_converged() -> None:
+    """Until its monitoring is over it may be taken back: everything new runs, and it is not so."""
+    async with cluster() as made, made.client() as client:
+        await with_nodes(made, 1)
+        await client.apply_project(project_of(a_service("web", replicas=1)))
+        await client.apply_project(project_of(a_service("web", image="web:2", replicas=1)))
+        new = a_task(1, a_slot(1), revision=2)
+        await made.assign({1: [new]})
+        made.report(running(new))
+        key, one, two = a_key("web"), ServiceRevision(1), ServiceRevision(2)
+        for state in (RolloutState.RUNNING, RolloutState.COMPLETED):
+            verdict = RolloutVerdict(key, state, one, two, 5.0)
+            await made.write(Put(keys.rollout_key(key), encode(verdict)))
+            made.lead()
+            service = (await client.get_service("shop", "web")).service
+            assert service is not None
+            assert service.is_converged is (state is RolloutState.COMPLETED)
 
 
 @pytest.mark.parametrize(
