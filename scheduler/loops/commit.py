@@ -136,7 +136,9 @@ def _operations(snapshot: Snapshot, change: VerdictChange) -> list[Operation]:
             assert_never(change)
 
 
-def batches_of(snapshot: Snapshot, steps: Iterable[Step], epoch: Epoch) -> Iterator[Batch]:
+def batches_of(
+    snapshot: Snapshot, steps: Iterable[Step], epoch: Epoch, *, keys_max: int = KEYS_MAX
+) -> Iterator[Batch]:
     """Yield the transactions that carry out steps, in an order in which each may be the last.
 
     Steps keep their order; those of one action list come with stops and removals first, so that
@@ -146,8 +148,9 @@ def batches_of(snapshot: Snapshot, steps: Iterable[Step], epoch: Epoch) -> Itera
         snapshot: What the steps were made from.
         steps: What is to be done.
         epoch: The leader's term, which the written assignments carry.
+        keys_max: Keys of one transaction, at most; a step that needs more has one of its own.
     """
-    work = _Work(snapshot, epoch)
+    work = _Work(snapshot, epoch, keys_max)
     for step in _grouped(steps):
         if not work.takes(step):
             yield work.closed()
@@ -183,6 +186,7 @@ class _Work:
 
     snapshot: Snapshot
     epoch: Epoch
+    keys_max: int
     tasks: dict[NodeId, dict[TaskId, TaskAssignment]] = field(default_factory=dict)
     touched: set[NodeId] = field(default_factory=set)
     size_bytes: int = 0
@@ -196,7 +200,7 @@ class _Work:
         new = [node_id for node_id in step.node_ids if node_id not in self.touched]
         n_keys = len(self.touched) + len(new) + len(self.pins) + len(step.pins)
         added_bytes = sum(map(_growth, step.edits)) + sum(map(self._bytes, new))
-        return n_keys <= KEYS_MAX and self.size_bytes + added_bytes <= BYTES_MAX
+        return n_keys <= self.keys_max and self.size_bytes + added_bytes <= BYTES_MAX
 
     def add(self, step: Step) -> None:
         """Apply a step."""

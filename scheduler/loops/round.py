@@ -25,7 +25,14 @@ from dray.retry import Backoff
 from dray.views import RoundStatus
 from scheduler.api.events import EVENT_DRAFTS_MAX, EventDraft, appended, desired_events
 from scheduler.election.election import LeaderTerm
-from scheduler.loops.commit import Batch, batches_of, fences_of, operation_batches, verdict_batches
+from scheduler.loops.commit import (
+    KEYS_MAX,
+    Batch,
+    batches_of,
+    fences_of,
+    operation_batches,
+    verdict_batches,
+)
 from scheduler.loops.dirty import Dirty
 from scheduler.loops.dispatch import Dispatch
 from scheduler.loops.fleet import Fleet
@@ -93,6 +100,7 @@ class Rounds:
         metrics: Metrics,
         clock: Clock,
         log: Logger,
+        keys_max: int = KEYS_MAX,
     ) -> None:
         """Describe the rounds; `run` makes them.
 
@@ -108,6 +116,7 @@ class Rounds:
             metrics: Counts.
             clock: Its clocks.
             log: Gets one line a round.
+            keys_max: Assignments and pins of one transaction, at most.
         """
         self._term = term
         self._store = store
@@ -119,6 +128,7 @@ class Rounds:
         self._metrics = metrics
         self._clock = clock
         self._log = log
+        self._keys_max = keys_max
         self._fleet = Fleet()
         self._dirty = Dirty()
         self._full_at_s = 0.0  # when everything is looked at; infinite: it is being looked at
@@ -240,7 +250,8 @@ class Rounds:
                 ids=self._ids,
                 scope=scope,
             )
-            return scope, planned, list(batches_of(snapshot, planned.steps, self._term.epoch))
+            batches = batches_of(snapshot, planned.steps, self._term.epoch, keys_max=self._keys_max)
+            return scope, planned, list(batches)
 
         start_s = self._clock.monotonic_s()
         loop = asyncio.get_running_loop()

@@ -32,6 +32,7 @@ from scheduler.store.base import Committed, Item, Put, Txn
 from scheduler.store.codec import decode_as
 from scheduler.store.keys import Kind, parse_key
 from scheduler.store.records import JobVerdict, VolumePin
+from tests.simulation.scheduler_gaps import Gaps
 from tests.simulation.scheduler_node import CPUS, Daemon, SimNode
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ __all__ = ["Checker"]
 TROUBLE_KEPT_S: Final = 6.0  # a verdict may come so late after what it is about has ended
 DATA_SERVICE: Final = "db"  # has a volume: its tasks are where that is
 DATA_VOLUME: Final = "shop_data"
+PLAN_AGE_MAX_S: Final = 6.0  # a plan may be so old when it is committed: a lease, and a second
+_RUNNING: Final = frozenset({ServiceModeKind.REPLICATED, ServiceModeKind.GLOBAL})
 HELD_MAX: Final = 2  # tasks of one slot that are not told to stop: the one that comes, the last one
 
 
@@ -53,9 +56,11 @@ class Checker:
         self._world = world
         self._writers: dict[Epoch, str] = {}
         self._assigned: dict[NodeId, dict[TaskId, TaskAssignment]] = {}
+        self._before: dict[NodeId, dict[TaskId, TaskAssignment]] = {}
         self._done: dict[SlotKey, ServiceRevision] = {}
         self._created: Counter[TaskId] = Counter()
         self._excused: set[SlotKey] = set()
+        self._gaps = Gaps(world)
         self._trace = hashlib.sha256()
 
     @property
@@ -78,14 +83,17 @@ class Checker:
                 changed.append(decode_as(item, Assignment))
             elif parsed.kind is Kind.JOB:
                 verdict = decode_as(item, JobVerdict)
+                self._check_verdict(name, verdict)
                 self._done[verdict.slot] = verdict.service_revision
         for assignment in changed:
             self._check_writer(name, assignment)
             self._check_changes(name, assignment)
+        self._before = {each.node_id: self._assigned.get(each.node_id, {}) for each in changed}
         for assignment in changed:
             self._assigned[assignment.node_id] = {task.task_id: task for task in assignment.tasks}
         for assignment in changed:
             self._check_room(assignment)
+            self._check_reasons(name, assignment)
             self._check_slots(name, assignment)
 
     def _broken(self, sentence: str) -> None:
@@ -122,12 +130,66 @@ class Checker:
             if self._done.get(task.slot) == task.service_revision:
                 self._broken(f"{task.slot} runs again, though it has completed")
 
+    def _check_verdict(self, name: str, verdict: JobVerdict) -> None:
+        """A job's slot is done only when it has completed in truth."""
+        known = {slot for slot, _ in self._world.completed}
+        if verdict.exit_code != 0 or verdict.slot not in known:
+            self._broken(f"{name} holds {verdict.slot} to be done: {verdict.exit_code}")
+
+    def _check_reasons(self, name: str, assignment: Assignment) -> None:
+        """Nothing is begun or ended because something is unknown.
+
+        A second task needs a reason: other work, or a node that is left or given up. So does the
+        end of a slot's only task. What users have just changed, the plan may not have seen.
+        """
+        node_id, before = assignment.node_id, self._before[assignment.node_id]
+        for task in assignment.tasks:
+            if self._was_just_changed(task.slot, node_id):
+                continue
+            old = before.get(task.task_id)
+            others = [
+                (other_id, each)
+                for other_id, tasks in self._assigned.items()
+                for each in tasks.values()
+                if each.slot == task.slot and each.task_id != task.task_id and not each.stop
+            ]
+            if old is None and not task.stop:
+                for other_id, other in others:
+                    if self._same_work(task, other) and not self._may_leave(name, other_id):
+                        self._broken(f"{name} gave {task.slot} a second task without a reason")
+            is_ended = task.stop and old is not None and not old.stop
+            if is_ended and not others and self._is_needed(name, node_id, task):
+                self._broken(f"{name} ends {task.slot} without a reason")
+
+    def _was_just_changed(self, slot: SlotKey, node_id: NodeId) -> bool:
+        changed_at_s = self._world.changed_at_s
+        nodes = [keys.node_key(node.node_id) for node in self._world.nodes.values()]
+        about = (keys.service_key(slot.service_key), keys.node_key(node_id), *nodes)
+        last_s = max(changed_at_s.get(key, -PLAN_AGE_MAX_S) for key in about)
+        return self._world.now_s() - last_s < PLAN_AGE_MAX_S
+
+    def _may_leave(self, name: str, node_id: NodeId) -> bool:
+        return self._is_left(name, node_id) or self._is_given_up(name, node_id)
+
+    def _is_needed(self, name: str, node_id: NodeId, task: TaskAssignment) -> bool:
+        """Return whether a task runs what is asked for now, where it may."""
+        record = self._wanted().get(task.slot)
+        if record is None or task.slot in self._done or self._may_leave(name, node_id):
+            return False
+        now = self._revision(task.slot.service_key, task.service_revision)
+        return now.spec.task == record.spec.task
+
+    def _same_work(self, one: TaskAssignment, other: TaskAssignment) -> bool:
+        key = one.slot.service_key
+        a, b = (self._revision(key, each.service_revision) for each in (one, other))
+        return a.spec.task == b.spec.task
+
     def _home(self, slot: SlotKey) -> NodeId | None:
         """Return where the data of a slot is; None: it has none, or nowhere yet."""
         if slot.service != DATA_SERVICE:
             return None
         item = self._world.data.item(keys.volume_key(slot.project, DATA_VOLUME))
-        return None if item is None else decode_as(item, VolumePin).node_id
+        return None if item is None else self._world.decoded(item, VolumePin).node_id
 
     def _is_given_up(self, name: str, node_id: NodeId) -> bool:
         scheduler = next(each for each in self._world.schedulers if each.name == name)
@@ -172,7 +234,7 @@ class Checker:
     def _may_overlap(self, slot: SlotKey, tasks: Iterable[TaskAssignment]) -> bool:
         """Return whether what is asked for, or was when one of the tasks was made, starts first."""
         newest = self._world.data.item(keys.service_key(slot.service_key))
-        records = [] if newest is None else [decode_as(newest, ServiceRecord)]
+        records = [] if newest is None else [self._world.decoded(newest, ServiceRecord)]
         records += [self._revision(slot.service_key, task.service_revision) for task in tasks]
         return any(each.spec.update.order is UpdateOrder.START_FIRST for each in records)
 
@@ -187,24 +249,30 @@ class Checker:
 
     def _is_drained(self, node_id: NodeId) -> bool:
         item = self._world.data.item(keys.node_key(node_id))
-        return item is None or decode_as(item, NodeRecord).availability is not Availability.ACTIVE
+        return (
+            item is None
+            or self._world.decoded(item, NodeRecord).availability is not Availability.ACTIVE
+        )
 
     def _revision(self, key: ServiceKey, revision: ServiceRevision) -> ServiceRecord:
         item = self._world.data.item(keys.revision_key(key, revision))
         assert item is not None, (key, revision)
-        return decode_as(item, ServiceRecord)
+        return self._world.decoded(item, ServiceRecord)
 
     # ---- twice a second
 
     def look(self) -> None:
         """Check that nobody is held to be down who is well."""
         now_s = self._world.now_s()
+        self._look_for_gaps()
         for node in self._world.nodes.values():
             if self._is_in_trouble(node):
                 node.troubled_s = now_s
         for scheduler in self._world.schedulers:
             if scheduler.gate.is_paused or scheduler.nodes is None or not scheduler.is_leading:
                 continue
+            if scheduler.epoch != self._world.epoch():
+                continue  # it has yet to notice that its term is over
             streams = scheduler.nodes.streams
             assert streams is not None
             observed = streams.observations.observed().nodes
@@ -213,6 +281,27 @@ class Checker:
                 is_down = seen is not None and seen.condition is NodeCondition.DOWN
                 if is_down and now_s - node.troubled_s > TROUBLE_KEPT_S:
                     self._broken(f"{scheduler.name} holds {node.name} to be down, which is well")
+
+    def _look_for_gaps(self) -> None:
+        wanted = {
+            slot: record
+            for slot, record in self._wanted().items()
+            if record.spec.mode.kind in _RUNNING
+        }
+        homes = {slot: home for slot in wanted if (home := self._home(slot)) is not None}
+        for node in self._world.nodes.values():
+            item = self._world.data.item(keys.node_key(node.node_id))
+            if item is not None:
+                record = self._world.decoded(item, NodeRecord)
+                number = subnet_number("10.192.0.0/11", record.subnet) + 1
+                homes |= {
+                    slot: node.node_id
+                    for slot, asked in wanted.items()
+                    if asked.spec.mode.kind is ServiceModeKind.GLOBAL and slot.slot == number
+                }
+        assigned = {node_id: tasks.values() for node_id, tasks in self._assigned.items()}
+        for sentence in self._gaps.look(wanted, assigned, homes):
+            self._broken(sentence)
 
     def _is_in_trouble(self, node: SimNode) -> bool:
         others = [each.name for each in self._world.schedulers if each.is_alive]
@@ -268,7 +357,7 @@ class Checker:
     def _wanted(self) -> dict[SlotKey, ServiceRecord]:
         wanted: dict[SlotKey, ServiceRecord] = {}
         for item in self._world.data.items(keys.prefix_of(Kind.SERVICE)):
-            record = decode_as(item, ServiceRecord)
+            record = self._world.decoded(item, ServiceRecord)
             key = ServiceKey(record.project, record.spec.name)
             numbers = (
                 self._global_slots()
@@ -284,7 +373,7 @@ class Checker:
             item = self._world.data.item(keys.node_key(node.node_id))
             if item is None or not node.has_power:
                 continue
-            record = decode_as(item, NodeRecord)
+            record = self._world.decoded(item, NodeRecord)
             if record.availability.name == "ACTIVE":
                 numbers.append(subnet_number("10.192.0.0/11", record.subnet) + 1)
         return sorted(numbers)

@@ -26,6 +26,7 @@ from dray.model import (
     ReachKind,
     ServiceKey,
     ServiceRevision,
+    SlotKey,
     StoreRevision,
     TaskAssignment,
     TaskSpecEntry,
@@ -42,6 +43,7 @@ CPUS = 4
 KEEPALIVE_S = 7.0
 PROBE_S = 0.5
 SILENT_AFTER_S = 1.5
+DOUBLED = 0.05  # share of messages that come twice
 ENDS = frozenset(state for state in AttemptState if state >= AttemptState.COMPLETED)
 
 
@@ -60,6 +62,7 @@ class NodeWorld(Protocol):
     nodes: dict[int, SimNode]
     schedulers: list[SimScheduler]
     broken: list[str]
+    completed: set[tuple[SlotKey, ServiceRevision]]
 
     def now_s(self) -> float:
         """Return the virtual time."""
@@ -98,7 +101,8 @@ class Stream:
     async def write(self, message: Any) -> None:
         """Send a message to the node."""
         await self._gate()
-        self._down_at_s = self._deliver(self._down, self._down_at_s, message)
+        for _ in range(1 + (self._world.rng.random() < DOUBLED)):
+            self._down_at_s = self._deliver(self._down, self._down_at_s, message)
 
     async def abort(self, code: grpc.StatusCode, details: str) -> None:
         """End the call with an error: the node's stream ends."""
@@ -356,7 +360,7 @@ class SimNode:
         """Send something if there is a stream; now and then twice."""
         if self._stream is not None and self.daemon is Daemon.UP:
             request = self._request(**message)
-            for _ in range(1 + (self._world.rng.random() < 0.05)):
+            for _ in range(1 + (self._world.rng.random() < DOUBLED)):
                 self._stream.send(request)
 
     def _say_all(self) -> None:
@@ -417,7 +421,8 @@ class SimNode:
         self._become(run, AttemptState.RUNNING)
         if run.is_job:
             await asyncio.sleep(rng.uniform(0.5, 4.0))
-            self._become(run, AttemptState.COMPLETED)
+            await self.gate()
+            self._completed(run)
 
     def _stop(self, run: Run) -> None:
         if run.state in ENDS:
@@ -430,6 +435,10 @@ class SimNode:
         await asyncio.sleep(self._world.rng.uniform(0.02, 1.0))
         await self.gate()
         self._become(run, AttemptState.STOPPED)
+
+    def _completed(self, run: Run) -> None:
+        self._world.completed.add((run.task.slot, run.task.service_revision))
+        self._become(run, AttemptState.COMPLETED)
 
     def _become(self, run: Run, state: AttemptState) -> None:
         run.state = state

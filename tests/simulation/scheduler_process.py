@@ -19,6 +19,7 @@ from dray.views import RoundStatus
 from scheduler.election.election import Candidate, Election, LeaderTerm
 from scheduler.election.memory import EpochMemory
 from scheduler.leadership import SchedulerLeadership
+from scheduler.loops.commit import KEYS_MAX
 from scheduler.loops.round import Rounds
 from scheduler.metrics import Metrics
 from scheduler.nodes.service import NodeService, SchedulerIdentity
@@ -82,6 +83,7 @@ class SimScheduler:
         self.scheduler_id = SchedulerId(self.ids.new())
         self.way = Way()
         self.gate = Gate()
+        self.keys_max = rng.choice((2, 3, KEYS_MAX))  # plans are committed in parts
         self.nodes: NodeService | None = None
         self._memory = cast("EpochMemory", _Memory())
         self._loop = loop
@@ -97,6 +99,12 @@ class SimScheduler:
         return self._task is not None
 
     @property
+    def epoch(self) -> Epoch | None:
+        """The term that it believes to lead in; None: in none."""
+        streams = self.nodes.streams if self.nodes else None
+        return None if streams is None else streams.epoch
+
+    @property
     def is_leading(self) -> bool:
         """Whether it believes that it leads."""
         return self.nodes is not None and self.nodes.streams is not None
@@ -105,7 +113,7 @@ class SimScheduler:
         """Start the process; one that runs goes on."""
         if self._task is not None:
             return
-        self.way = Way(fault_rate=self.way.fault_rate)
+        self.way = Way(fault_rate=self.way.fault_rate, conflict_rate=self.way.conflict_rate)
         self.gate = Gate()
         self._task = asyncio.create_task(self._run(), name=self.name)
         self._task.add_done_callback(self._note_end)
@@ -178,6 +186,7 @@ class SimScheduler:
                 metrics=Metrics(),
                 clock=clock,
                 log=log,
+                keys_max=self.keys_max,
             )
             leading = Supervisor(clock=clock, rng=self._rng, log=log)
             leading.add("nodes", lambda: nodes.run(streams))

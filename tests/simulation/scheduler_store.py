@@ -21,6 +21,7 @@ from scheduler.store.base import (
     Conflict,
     LeaseId,
     Listing,
+    Put,
     Reading,
     StoreStatus,
     Txn,
@@ -31,6 +32,7 @@ from scheduler.store.memory import MemoryData, MemoryStore
 __all__ = ["Gate", "SimStore", "Way"]
 
 _T = TypeVar("_T")
+_ASSIGNMENTS = prefix_of(Kind.ASSIGNMENT)
 
 
 @dataclass(slots=True)
@@ -40,6 +42,7 @@ class Way:
     Attributes:
         latency_s: Longest time of one direction.
         fault_rate: Share of commits that go wrong.
+        conflict_rate: Share of a leader's commits that find an assignment written by another hand.
         is_cut: Nothing gets there or back.
         is_dead: The process was killed: it does nothing any more.
         pause_at_commit_s: The process is stopped for so long when it is about to commit next; 0: it
@@ -48,6 +51,7 @@ class Way:
 
     latency_s: float = 0.004
     fault_rate: float = 0.0
+    conflict_rate: float = 0.0
     is_cut: bool = False
     is_dead: bool = False
     pause_at_commit_s: float = 0.0
@@ -123,6 +127,8 @@ class SimStore:
             fault = ""
         await self._go()
         await self._pause_if_asked(txn)
+        if self._rng.random() < self._way.conflict_rate:
+            self._touch(txn)
         if fault == "unsent":
             raise Unavailable("the store could not be reached")
         if fault == "lost":
@@ -194,6 +200,13 @@ class SimStore:
             self._gate.pause()
             await self._gate()
 
+    def _touch(self, txn: Txn) -> None:
+        """Write one assignment of a transaction as it is: its mod revision is a new one."""
+        found = map(self._data.item, (operation.key for operation in txn.operations))
+        for item in (each for each in found if each and each.key.startswith(_ASSIGNMENTS)):
+            self._data.commit(Txn((), (Put(item.key, item.value),)))
+            return
+
     async def _come_back(self) -> bool:
         """Take the way back; return whether anything arrived."""
         await asyncio.sleep(self._rng.uniform(0.0, self._way.latency_s))
@@ -211,5 +224,5 @@ class SimStore:
 
 def _is_of_leader(txn: Txn) -> bool:
     """Return whether a transaction writes what only a leader writes."""
-    prefixes = (prefix_of(Kind.ASSIGNMENT), f"{ROOT}status/")
+    prefixes = (_ASSIGNMENTS, f"{ROOT}status/")
     return any(operation.key.startswith(prefixes) for operation in txn.operations)

@@ -11,11 +11,13 @@ import functools
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from dray.model import (
     Availability,
     ClusterRecord,
     ContainerSpec,
+    Epoch,
     FailureAction,
     ImageOptions,
     Mount,
@@ -28,13 +30,16 @@ from dray.model import (
     ServiceRecord,
     ServiceRevision,
     ServiceSpec,
+    SlotKey,
+    StoreRevision,
     UpdateOrder,
     UpdatePolicy,
 )
 from scheduler.store import keys
-from scheduler.store.base import Delete, Operation, Put, Txn
-from scheduler.store.codec import decode_as, encode
+from scheduler.store.base import Delete, Item, Operation, Put, Txn
+from scheduler.store.codec import Stored, decode_as, encode
 from scheduler.store.memory import MemoryData
+from scheduler.store.records import LeaderRecord
 from tests.builders import CLUSTER_ID, a_record, a_service, reserving
 from tests.simulation.scheduler_checks import Checker
 from tests.simulation.scheduler_loop import VirtualLoop, run_virtual
@@ -43,6 +48,7 @@ from tests.simulation.scheduler_process import SimScheduler
 
 __all__ = ["SchedulerWorld", "broken_in"]
 
+_Stored = TypeVar("_Stored", bound=Stored)
 FAULTS_FROM_S = 8.0
 FAULTS_UNTIL_S = 30.0
 QUIET_LIMIT_S = 90.0  # everything must be as asked by then; usually it takes 20 s
@@ -59,6 +65,7 @@ class SchedulerWorld:
         self.rng = random.Random(seed)
         self.loop = loop
         self.broken: list[str] = []
+        self.completed: set[tuple[SlotKey, ServiceRevision]] = set()
         self.data = MemoryData(loop.time)
         self.checker = Checker(self)
         self.schedulers = [
@@ -70,6 +77,8 @@ class SchedulerWorld:
         self.nodes = {
             number: SimNode(number, self) for number in range(1, self.rng.randint(3, 5) + 1)
         }
+        self.changed_at_s: dict[str, float] = {}
+        self._decoded: dict[tuple[str, StoreRevision], object] = {}
         self._cuts: set[frozenset[str]] = set()
         self._revisions: dict[ServiceKey, int] = {}
 
@@ -82,6 +91,22 @@ class SchedulerWorld:
     def passes(self, one: str, other: str) -> bool:
         """Return whether two machines reach each other."""
         return frozenset((one, other)) not in self._cuts
+
+    def epoch(self) -> Epoch | None:
+        """Return the term that the leader key says; None: nobody leads."""
+        item = self.data.item(keys.LEADER)
+        if item is None:
+            return None
+        return Epoch(self.decoded(item, LeaderRecord).generation, item.create_revision)
+
+    def decoded(self, item: Item, kind: type[_Stored]) -> _Stored:
+        """Return a stored value; each is decoded once."""
+        at = (item.key, item.mod_revision)
+        if at not in self._decoded:
+            self._decoded[at] = decode_as(item, kind)
+        found = self._decoded[at]
+        assert isinstance(found, kind)
+        return found
 
     # ---- a run
 
@@ -173,6 +198,7 @@ class SchedulerWorld:
 
     def _write(self, *operations: Operation) -> None:
         self.data.commit(Txn((), operations))
+        self.changed_at_s |= {operation.key: self.now_s() for operation in operations}
 
     def _record(self, name: str) -> ServiceRecord | None:
         item = self.data.item(keys.service_key(ServiceKey("shop", name)))
@@ -224,6 +250,8 @@ class SchedulerWorld:
         for scheduler in self.schedulers:
             if self.rng.random() < 0.5:
                 scheduler.way.fault_rate = self.rng.choice((0.02, 0.1, 0.3))
+            if self.rng.random() < 0.5:
+                scheduler.way.conflict_rate = self.rng.choice((0.1, 0.3))
         for _ in range(self.rng.randint(0, 3)):
             self._draw_scheduler_fault()
         victims = self.rng.sample(list(self.nodes), self.rng.randint(0, len(self.nodes) - 2))
@@ -306,6 +334,7 @@ class SchedulerWorld:
     def _end_faults(self) -> None:
         for scheduler in self.schedulers:
             scheduler.way.fault_rate = scheduler.way.pause_at_commit_s = 0.0
+            scheduler.way.conflict_rate = 0.0
             if not scheduler.is_alive:
                 scheduler.start()
 
