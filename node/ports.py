@@ -147,6 +147,14 @@ class NodeNetwork(Protocol):
         """Give a task's addresses back; its container is gone. One that has none is fine."""
         ...
 
+    async def connections(self, address: str) -> int:
+        """Return how many TCP connections others have open to a container of this node.
+
+        Raises:
+            DrayError: The machine does not tell.
+        """
+        ...
+
     def problems(self) -> tuple[Fault, ...]:
         """Return what is wrong with the machine's network now."""
         ...

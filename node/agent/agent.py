@@ -30,6 +30,8 @@ from node.agent.requests import Work, unexplained_work
 from node.agent.runner import TaskRunner
 from node.agent.steps import Steps
 from node.agent.tasks import HealthSeen, TaskState, Wanted
+from node.discovery import has_ready
+from node.dns.resolver import TTL_S
 from node.ports import Discovery, NodeNetwork
 from node.runtime.base import (
     Container,
@@ -44,6 +46,9 @@ __all__ = ["Agent", "AgentParts", "AgentSettings"]
 
 SWEEP_EVERY_S: Final = 60.0  # s between two looks at all containers, in case an event was lost
 ENGINE_AGAIN_S: Final = 0.5
+# How long clients use what they know after the last name server and table have changed: answers
+# for their TTL, and connections that are being made meanwhile.
+_ANSWERS_HELD_S: Final = TTL_S + 0.5
 _PUBLISH_PAUSE_S: Final = 0.01  # s: what happens meanwhile is one publication
 _SPECS_AHEAD_MAX: Final = 2_000  # revisions that are kept of what a stream has carried
 
@@ -249,10 +254,22 @@ class Agent:
                 return state.container_id
         return None
 
-    async def withdrawn(self, service: ServiceKey) -> None:
-        """Publish what has changed and return when that has had time to spread."""
+    async def withdrawn(self, service: ServiceKey) -> bool:
+        """Publish what has changed, and return when nobody sends new work to what was withdrawn.
+
+        That is when it has spread, and clients have dropped the addresses that they had from the
+        name servers. Where no other endpoint is ready they stay, so there is nothing to wait for.
+
+        Returns:
+            Whether another endpoint of the service takes work.
+        """
+        discovery = self._parts.discovery
         self._publish()
-        await self._parts.discovery.withdrawn(service)
+        await discovery.withdrawn(service)
+        if not has_ready(discovery.view().endpoints(service)):
+            return False
+        await self._clock.sleep(_ANSWERS_HELD_S)
+        return True
 
     # ---- running ---------------------------------------------------------------------------------
 

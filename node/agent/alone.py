@@ -66,6 +66,10 @@ class PlainNetwork:
     async def release(self, task_id: TaskId) -> None:
         """Do nothing: Docker knows its addresses."""
 
+    async def connections(self, address: str) -> int:
+        """Return 0: nobody looks."""
+        return 0
+
     def problems(self) -> tuple[Fault, ...]:
         """Return nothing."""
         return ()

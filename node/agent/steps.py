@@ -54,6 +54,7 @@ from node.volumes.plan import VolumePlan, volume_plan
 
 __all__ = ["HOOK_OUTPUT_BYTES_MAX", "Lenders", "Steps", "Withdrawing"]
 
+DRAIN_LOOK_S: Final = 0.25  # between two looks at a draining container's connections
 HOOK_OUTPUT_BYTES_MAX: Final = 300  # bytes of a failed hook's last output that its reason shows
 
 
@@ -68,8 +69,8 @@ class Lenders(Protocol):
 class Withdrawing(Protocol):
     """Who publishes the node's endpoints."""
 
-    async def withdrawn(self, service: ServiceKey) -> None:
-        """Return when a changed publication has had time to spread."""
+    async def withdrawn(self, service: ServiceKey) -> bool:
+        """Return when nobody sends new work any more; False: nobody else could do it."""
         ...
 
 
@@ -224,7 +225,7 @@ class Steps:
     # ---- stop ------------------------------------------------------------------------------------
 
     async def stop(self, work: Work, state: TaskState) -> Event:
-        """Let its endpoint be withdrawn, run its stop hooks, send the signal; kill it at last."""
+        """Withdraw its endpoint, let work drain, run its stop hooks, send the signal, kill it."""
         container_id = state.container_id
         if not container_id:
             found = await self.find(work)
@@ -235,9 +236,12 @@ class Steps:
         if found is None or found.state is not ContainerState.RUNNING:
             return ContainerStopped()
         spec = work.entry.template.container
-        began_at_s = self._clock.monotonic_s()
+        has_others = False
         if state.started_unix_s:
-            await self._withdrawing.withdrawn(work.task.slot.service_key)
+            has_others = await self._withdrawing.withdrawn(work.task.slot.service_key)
+        if has_others and state.stop_cause is StopCause.ORDERED:
+            await self._drain(state.address, spec.stop_grace_s)
+        began_at_s = self._clock.monotonic_s()
         if state.stop_cause is StopCause.ORDERED:
             await self._before_stop(container_id, spec.pre_stop, spec.stop_grace_s)
         spent_s = self._clock.monotonic_s() - began_at_s if spec.pre_stop else 0.0
@@ -245,6 +249,18 @@ class Steps:
             container_id, signal="", grace_s=max(0.0, spec.stop_grace_s - spent_s)
         )
         return ContainerStopped()
+
+    async def _drain(self, address: str, grace_s: float) -> None:
+        """Wait until nobody is connected to a container any more, or its grace is over."""
+        if not address:
+            return
+        ends_at_s = self._clock.monotonic_s() + grace_s
+        with contextlib.suppress(DrayError):  # a machine that does not tell delays nobody
+            while await self._network.connections(address):
+                left_s = ends_at_s - self._clock.monotonic_s()
+                if left_s <= 0:
+                    return
+                await self._clock.sleep(min(left_s, DRAIN_LOOK_S))
 
     async def _before_stop(
         self, container_id: str, hooks: tuple[Hook, ...], grace_s: float

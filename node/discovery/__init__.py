@@ -1,5 +1,5 @@
 """Which of the known endpoints may be served? Rules that DNS and load balancing share."""
 
-from node.discovery.usable import Judgement, Selection, Standing, select, standing
+from node.discovery.usable import Judgement, Selection, Standing, has_ready, select, standing
 
-__all__ = ["Judgement", "Selection", "Standing", "select", "standing"]
+__all__ = ["Judgement", "Selection", "Standing", "has_ready", "select", "standing"]

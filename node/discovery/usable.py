@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from dray.model import Endpoint, EndpointView, Epoch, Health, MemberState, SlotKey
 from dray.names import TaskId
 
-__all__ = ["Judgement", "Selection", "Standing", "select", "standing"]
+__all__ = ["Judgement", "Selection", "Standing", "has_ready", "select", "standing"]
 
 
 class Standing(enum.IntEnum):
@@ -111,6 +111,11 @@ def select(views: Iterable[EndpointView], networks: Set[str] | None = None) -> S
         judged=verdicts,
         is_last_resort=best in (Standing.NOT_READY, Standing.LOST),
     )
+
+
+def has_ready(views: Iterable[EndpointView]) -> bool:
+    """Return whether clients of a service have somewhere to go: an endpoint that takes work."""
+    return any(standing(view)[0] <= Standing.RESERVE for view in views)
 
 
 def _seen_from(view: EndpointView, networks: Set[str] | None) -> tuple[Standing, str]:

@@ -13,7 +13,7 @@ from node.network.observed import table_chains
 from node.network.ruleset import SKELETON_CHAINS, TABLE
 from node.network.tables import Tables
 
-__all__ = ["FLOWS_PER_CALL_MAX", "Firewall"]
+__all__ = ["FLOWS_PER_CALL_MAX", "Firewall", "open_connections"]
 
 FLOWS_PER_CALL_MAX: Final = 500  # addresses whose connections one call of conntrack ends
 
@@ -99,3 +99,13 @@ class Firewall:
         listing = run_tool("nft", "-s", "-t", "list", "ruleset", "ip")
         _, _, table = listing.partition(f"table ip {TABLE} {{\n")
         return table_chains(table.partition("\n}\n")[0] + "\n")
+
+
+def open_connections(address: str) -> int:
+    """Return how many TCP connections are open to a container of this node, however they came.
+
+    Raises:
+        DrayError: The kernel was not asked.
+    """
+    wanted = ("--proto", "tcp", "--state", "ESTABLISHED", "--reply-src", address)
+    return len(run_tool("conntrack", "-L", *wanted).splitlines())

@@ -50,7 +50,7 @@ from node.network.claims import Claim, Claims
 from node.network.commands import CommandFailed
 from node.network.echo import silent_gateways
 from node.network.engine import EngineNetworks
-from node.network.firewall import Firewall
+from node.network.firewall import Firewall, open_connections
 from node.network.ipam import NoAddress, allocate, gateway
 from node.network.isolation import local_task
 from node.network.observed import Observed, strays
@@ -362,6 +362,10 @@ class MachineNetwork:
             self._resolv_conf_path(task_id).unlink()
         await self._set_task(task_id, None)
         await self._save()
+
+    async def connections(self, address: str) -> int:
+        """Return how many connections are open to a container; see `NodeNetwork.connections`."""
+        return await self._of_machine(open_connections, address)
 
     def problems(self) -> tuple[Fault, ...]:
         """Return what is wrong with the machine's network now."""

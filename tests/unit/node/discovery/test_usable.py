@@ -6,7 +6,7 @@ import pytest
 
 from dray.model import Endpoint, EndpointView, Epoch, Health, MemberState, SlotKey
 from dray.names import NodeId, TaskId, id_text
-from node.discovery import Standing, select, standing
+from node.discovery import Standing, has_ready, select, standing
 
 ALIVE, SUSPECT, STALLED, DEAD, LEFT = MemberState
 
@@ -119,3 +119,19 @@ def test_other_networks_are_not_served() -> None:
     assert selection.used == (near,)
     assert selection.judged[1].reason == "another network"
     assert select((far,), frozenset({"shop_default"})).used == ()
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([], False),
+        ([view(draining=True), view(2, health=Health.STARTING)], False),
+        ([view(state=DEAD), view(2, state=LEFT)], False),
+        ([view(draining=True), view(2)], True),
+        ([view(2, state=SUSPECT)], True),
+    ],
+    ids=["nothing", "none-yet", "none-any-more", "another", "perhaps"],
+)
+def test_clients_have_somewhere_to_go(found: list[EndpointView], expected: bool) -> None:
+    """Only what takes new work counts."""
+    assert has_ready(found) is expected
