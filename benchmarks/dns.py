@@ -38,7 +38,7 @@ import structlog
 from dray.addresses import HostPort
 from dray.clock import SystemClock
 from dray.model import FactView, ServiceFacts, ServiceKey, ServiceRevision
-from node.dns.serve import ServerConfig
+from node.dns.config import ServerConfig
 from node.dns.service import NodeDns
 from node.dns.zone import ZoneConfig
 from node.gossip.packing import pack_service

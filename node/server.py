@@ -33,8 +33,8 @@ from node.agent.session.relays import RelayParts, Relays
 from node.agent.session.reports import Reports
 from node.agent.session.stream import Session, SessionParts, SessionSettings
 from node.agent.stored import Identity, NodeConfig
+from node.dns.config import ServerConfig
 from node.dns.resolvconf import DNS_PORT, container_resolv_conf
-from node.dns.serve import ServerConfig
 from node.dns.service import NodeDns
 from node.dns.zone import ZoneConfig
 from node.gossip.core import Address

@@ -25,6 +25,7 @@ from typing import Final
 
 from dray.addresses import HostPort
 from dray.clock import Clock
+from node.dns.config import DEADLINE_S
 from node.dns.framing import receive_message, send_message
 from node.dns.names import ZONE_LABELS, Labels
 from node.dns.upstream import (
@@ -40,9 +41,8 @@ from node.dns.upstream import (
 )
 from node.dns.wire import TCP_BYTES_MAX, Query
 
-__all__ = ["DEADLINE_S", "STEP_S", "Forwarder", "Waiter", "is_probe"]
+__all__ = ["STEP_S", "Forwarder", "Waiter", "is_probe"]
 
-DEADLINE_S: Final = 4.0  # for all servers together; clients ask again meanwhile and join the wait
 STEP_S: Final = 0.4  # after which the next server is asked as well
 STALE_DEADLINE_S: Final = 1.0  # when there is an answer that has run out
 STALE_TTL_S: Final = 1

@@ -2,7 +2,7 @@
 
 The path of nearly every query is `_drain`: receive, look the bytes up, send. Whatever else a query
 needs (parsing, the zone, the upstream servers) is bounded for each client, so that one client's
-oddities are its own trouble. All of it runs on one event loop; `service.py` gives it a thread.
+oddities are its own trouble. All of it runs on one event loop; `child.py` gives it a process.
 
 Who asks follows from the source address: the node's own containers (told by `set_clients`, or known
 from what the node publishes), the machine itself; an address of the node's subnet that is not known
@@ -18,19 +18,19 @@ import random
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 from dray.addresses import HostPort
 from dray.clock import Clock
 from dray.model import FactView, ServiceKey
 from node.dns.cache import AnswerCache, Ready
-from node.dns.forward import DEADLINE_S, Forwarder, Waiter, is_probe
+from node.dns.config import ServerConfig, ServerCounts
+from node.dns.forward import Forwarder, Waiter, is_probe
 from node.dns.framing import receive_message, send_message
-from node.dns.limits import BURST, RATE_PER_S, ClientRates
+from node.dns.limits import ClientRates
 from node.dns.names import below_zone
 from node.dns.resolver import Answer, Forward, refusal, resolve
-from node.dns.sockets import SOCKETS_PER_ADDRESS, tcp_listener, udp_sockets
+from node.dns.sockets import BoundSockets, bind_all
 from node.dns.wire import (
     TCP_BYTES_MAX,
     Malformed,
@@ -39,12 +39,11 @@ from node.dns.wire import (
     limit_bytes,
     parse_query,
 )
-from node.dns.zone import NODE_ASKER, Asker, Zone, ZoneConfig
+from node.dns.zone import NODE_ASKER, Asker, Zone
 
 __all__ = ["DnsServer", "ServerConfig", "ServerCounts"]
 
 DRAINED_MAX: Final = 64  # datagrams of one socket before the others have their turn
-UPDATED_MAX: Final = 16  # services taken over before queries have their turn: about 2 ms
 QUERY_BYTES_MAX: Final = 4_096  # a query has one name; a longer datagram is cut and malformed
 TICK_S: Final = 1.0  # how long brief answers are kept
 TCP_CONNECTIONS_MAX: Final = 256
@@ -55,58 +54,6 @@ ACCEPT_PAUSE_S: Final = 0.1  # after the machine had no descriptor left
 CLIENTS_MAX: Final = 4_096  # addresses of the node's containers
 NOBODY: Final = Asker("", frozenset())
 """An address of the node's subnet that no task is known to have: it sees nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerConfig:
-    """What the name server has to know.
-
-    Attributes:
-        zone: What the zone has to know.
-        listen: Addresses to listen on, UDP and TCP: the node's own on its bridge.
-        client_ranges: The node's own subnets, CIDR: who else may ask but the machine itself.
-        sockets_per_address: UDP sockets that clients are spread over.
-        upstream_deadline_s: How long a question upstream may wait, over all servers.
-        rates: How many queries that no ready answer fits a client may make: a second, and at once.
-    """
-
-    zone: ZoneConfig
-    listen: tuple[HostPort, ...]
-    client_ranges: tuple[str, ...] = ()
-    sockets_per_address: int = SOCKETS_PER_ADDRESS
-    upstream_deadline_s: float = DEADLINE_S
-    rates: tuple[float, float] = (RATE_PER_S, BURST)
-
-
-@dataclass(slots=True)
-class ServerCounts:
-    """What the server has done since its start.
-
-    Attributes:
-        received: Datagrams and TCP queries.
-        ready: Answered from the cache of ready answers.
-        resolved: Answered by the zone, or refused.
-        forwarded: Handed to the upstream servers, those that were known included.
-        limited: Dropped since the client asked too many odd things.
-        malformed: No queries.
-        strangers: From outside of the node.
-        unsent: Answers that the kernel did not take.
-    """
-
-    received: int = 0
-    ready: int = 0
-    resolved: int = 0
-    forwarded: int = 0
-    limited: int = 0
-    malformed: int = 0
-    strangers: int = 0
-    unsent: int = 0
-
-
-@dataclass(slots=True)
-class _Sockets:
-    udp: list[socket.socket] = field(default_factory=list)
-    tcp: list[socket.socket] = field(default_factory=list)
 
 
 class DnsServer:
@@ -141,7 +88,7 @@ class DnsServer:
         self._told: dict[str, Asker] = {}
         self._askers: dict[str, Asker] = {}
         self._tables: dict[str, Ready] = {}
-        self._sockets = _Sockets()
+        self._sockets = BoundSockets()
         self._connections: Counter[str] = Counter()
         self._know_clients()
 
@@ -149,19 +96,10 @@ class DnsServer:
 
     def update(self, view: FactView) -> None:
         """Answer from a newer view from now on."""
-        self._take(view, self.zone.changed(view))
+        self.take(view, self.zone.changed(view))
 
-    async def follow(self, view: FactView) -> None:
-        """Take over a newer view; much of it in pieces, between which queries are answered."""
-        services = self.zone.changed(view)
-        for at in range(0, len(services), UPDATED_MAX):
-            if at:
-                await asyncio.sleep(0)
-            self._take(view, services[at : at + UPDATED_MAX])
-        if not services:
-            self._take(view, ())
-
-    def _take(self, view: FactView, services: tuple[ServiceKey, ...]) -> None:
+    def take(self, view: FactView, services: tuple[ServiceKey, ...]) -> None:
+        """Answer from a newer view of some services from now on; see `Zone.take`."""
         change = self.zone.take(view, services)
         self._cache.forget(change.keys)
         if change.are_clients_changed:
@@ -183,28 +121,31 @@ class DnsServer:
 
     def addresses(self) -> tuple[HostPort, ...]:
         """Return where it listens over UDP; empty while it does not run."""
-        found = [bound.getsockname()[:2] for bound in self._sockets.udp]
-        return tuple(dict.fromkeys(HostPort(host, port) for host, port in found))
+        return self._sockets.addresses()
 
     # ---- running
 
-    async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
+    async def run(
+        self, on_ready: Callable[[], None] = lambda: None, bound: BoundSockets | None = None
+    ) -> None:
         """Listen and answer until it is cancelled.
 
         Args:
             on_ready: Called once it listens.
+            bound: Sockets that listen already, to be closed in the end; None: it makes them.
 
         Raises:
             Unavailable: An address is taken.
         """
         loop = asyncio.get_running_loop()
         try:
-            self._bind()
+            config = self._config
+            self._sockets = bound or bind_all(config.listen, config.sockets_per_address)
             deadline_s = self._config.upstream_deadline_s
             async with asyncio.TaskGroup() as group:
                 self.forwarder = Forwarder(group, self._clock, self._id_rng, deadline_s)
-                for bound in self._sockets.udp:
-                    loop.add_reader(bound, self._drain, bound)
+                for each in self._sockets.udp:
+                    loop.add_reader(each, self._drain, each)
                 for listener in self._sockets.tcp:
                     group.create_task(self._accept(listener, group))
                 on_ready()
@@ -214,19 +155,10 @@ class DnsServer:
                     self.zone.refresh_nodes()
         finally:
             self.forwarder = None
-            for bound in self._sockets.udp:
-                loop.remove_reader(bound)
-            for bound in (*self._sockets.udp, *self._sockets.tcp):
-                bound.close()
-            self._sockets = _Sockets()
-
-    def _bind(self) -> None:
-        for address in self._config.listen:
-            # TCP first: UDP ports can be shared, so that a second daemon would take queries away.
-            listener = tcp_listener(address)
-            self._sockets.tcp.append(listener)
-            bound = HostPort(address.host, listener.getsockname()[1])
-            self._sockets.udp += udp_sockets(bound, self._config.sockets_per_address)
+            for each in self._sockets.udp:
+                loop.remove_reader(each)
+            self._sockets.close()
+            self._sockets = BoundSockets()
 
     def _know_clients(self) -> None:
         """Read anew who asks from where; what was ready for others is dropped."""

@@ -12,12 +12,21 @@ import ctypes
 import errno
 import socket
 import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Final
 
 from dray.addresses import HostPort
 from dray.errors import Unavailable
 
-__all__ = ["BACKLOG", "SOCKETS_PER_ADDRESS", "tcp_listener", "udp_sockets"]
+__all__ = [
+    "BACKLOG",
+    "SOCKETS_PER_ADDRESS",
+    "BoundSockets",
+    "bind_all",
+    "tcp_listener",
+    "udp_sockets",
+]
 
 SOCKETS_PER_ADDRESS: Final = 16
 BACKLOG: Final = 64  # connections that wait to be accepted
@@ -36,6 +45,44 @@ _NETWORK_HEADER: Final = 0xFFF0_0000  # SKF_NET_OFF
 _SOURCE_IPV4: Final = 12
 _SOURCE_IPV6_END: Final = 20  # the last four of its 16 bytes
 _HASH: Final = 0x9E37_79B1  # spreads neighbouring addresses (Knuth's multiplicative hashing)
+
+
+@dataclass(slots=True)
+class BoundSockets:
+    """The sockets of a name server: several for UDP at each address, one for TCP."""
+
+    udp: list[socket.socket] = field(default_factory=list)
+    tcp: list[socket.socket] = field(default_factory=list)
+
+    def addresses(self) -> tuple[HostPort, ...]:
+        """Return where they listen over UDP."""
+        found = [bound.getsockname()[:2] for bound in self.udp]
+        return tuple(dict.fromkeys(HostPort(host, port) for host, port in found))
+
+    def close(self) -> None:
+        """Close them all."""
+        for each in (*self.udp, *self.tcp):
+            each.close()
+
+
+def bind_all(listen: Iterable[HostPort], per_address: int = SOCKETS_PER_ADDRESS) -> BoundSockets:
+    """Return sockets that listen at addresses.
+
+    Raises:
+        Unavailable: An address is taken or not allowed; none is held then.
+    """
+    made = BoundSockets()
+    try:
+        for address in listen:
+            # TCP first: UDP ports can be shared, so that a second daemon would take queries away.
+            listener = tcp_listener(address)
+            made.tcp.append(listener)
+            bound = HostPort(address.host, listener.getsockname()[1])
+            made.udp += udp_sockets(bound, per_address)
+    except Unavailable:
+        made.close()
+        raise
+    return made
 
 
 def udp_sockets(address: HostPort, count: int = SOCKETS_PER_ADDRESS) -> list[socket.socket]:

@@ -12,8 +12,9 @@ import pytest
 
 from dray.addresses import HostPort
 from dray.clock import SystemClock
+from node.dns.config import ServerConfig
 from node.dns.resolvconf import container_resolv_conf
-from node.dns.serve import DnsServer, ServerConfig
+from node.dns.serve import DnsServer
 from node.dns.zone import ZoneConfig
 from tests.dns_upstream import an_upstream
 from tests.dns_world import HOME, RANGES, WEB, World, an_asker, an_endpoint, node_id

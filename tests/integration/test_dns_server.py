@@ -18,9 +18,10 @@ from dray.addresses import HostPort
 from dray.clock import SystemClock
 from dray.errors import Unavailable
 from dray.model import EndpointPort, ServiceKey
-from node.dns.forward import CLIENT_WAITS_MAX, DEADLINE_S
+from node.dns.config import DEADLINE_S, ServerConfig
+from node.dns.forward import CLIENT_WAITS_MAX
 from node.dns.limits import BURST, RATE_PER_S
-from node.dns.serve import DnsServer, ServerConfig
+from node.dns.serve import DnsServer
 from node.dns.sockets import udp_sockets
 from node.dns.zone import NODE_ASKER, ZoneConfig
 from tests.dns_upstream import Manner, Upstream, an_upstream
@@ -151,13 +152,13 @@ async def test_many_changes_at_once() -> None:
         services = [ServiceKey("shop", f"s{number}") for number in range(300)]
         for key in services:
             rig.world.publish("b", key, an_endpoint(1, "10.192.0.9", service=key))
-        await rig.server.follow(rig.world.view())
+        rig.update()
         assert await rig.addresses("s0") == await rig.addresses("s299") == ["10.192.0.9"]
         rig.world.withdraw("b", WEB)
         for key in services[1:]:
             rig.world.publish("b", key, an_endpoint(1, "10.192.0.8", service=key))
-        await rig.server.follow(rig.world.view())
-        await rig.server.follow(rig.world.view())
+        rig.update()
+        rig.update()
         assert await rig.addresses("web.shop.dray.internal") == []
         assert await rig.addresses("s0") == ["10.192.0.9"]
         assert await rig.addresses("s299") == ["10.192.0.8"]

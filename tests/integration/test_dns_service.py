@@ -1,11 +1,14 @@
-"""Does the node's name server follow gossip from its own thread, start, stop, fail and explain?"""
+"""Does the node's name server follow gossip in its own process, start, stop, fail and explain?"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import dataclasses
+import os
+import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +16,7 @@ from pathlib import Path
 
 import dns.asyncquery
 import dns.message
+import psutil
 import pytest
 import structlog
 
@@ -21,7 +25,7 @@ from dray.clock import SystemClock
 from dray.errors import FailedPrecondition, InvalidRequest, Unavailable
 from dray.model import FactView, FaultKind, Health, MemberState
 from dray.views import DnsQuery
-from node.dns.serve import ServerConfig
+from node.dns.config import ServerConfig
 from node.dns.service import NodeDns
 from node.dns.zone import ZoneConfig
 from tests.dns_world import (
@@ -97,7 +101,11 @@ async def reached(condition: Callable[[], bool]) -> None:
 
 async def ask(service: NodeDns, name: str) -> list[str]:
     """Return the addresses that the client gets for a name, sorted."""
-    where = service.addresses()[0]
+    return await ask_at(service.addresses()[0], name)
+
+
+async def ask_at(where: HostPort, name: str) -> list[str]:
+    """Return the addresses that the client gets for a name at an address, sorted."""
     query = dns.message.from_wire(query_bytes(name))
     answer = await dns.asyncquery.udp(query, where.host, LIMIT_S, where.port, CLIENT)
     return sorted(texts(answer))
@@ -172,6 +180,68 @@ async def test_it_starts_again(conf: Path) -> None:
             assert await ask(service, "web") == ["10.192.0.1"]
         with pytest.raises(FailedPrecondition, match="does not run"):
             await service.explain(DnsQuery("web"))
+
+
+async def test_a_server_that_dies_is_started_again(conf: Path) -> None:
+    """Queries wait meanwhile, and none is lost; the new one knows what the old one did."""
+    world = World()
+    world.web(1)
+    source = Source(world)
+    service = a_service(source, conf=conf)
+    service.set_clients({CLIENT: an_asker("shop")})
+    async with running(service):
+        first, where = service.process_id, service.addresses()[0]
+        assert first is not None
+        world.web(2)
+        await source.announce()
+        os.kill(first, signal.SIGKILL)
+        await reached(lambda: service.process_id not in (None, first))
+        assert await ask_at(where, "web") == ["10.192.0.2"]
+        await reached(lambda: bool(service.addresses()))
+        world.web(3)
+        await source.announce()
+        async with asyncio.timeout(LIMIT_S):
+            while await ask(service, "web") != ["10.192.0.3"]:
+                await asyncio.sleep(0)
+
+
+ORPHAN = """
+import asyncio, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from tests.dns_world import World
+from tests.integration.test_dns_service import Source, a_service
+
+async def main():
+    service = a_service(Source(World()), host="127.0.84.2", conf=Path("/nowhere"))
+    running = asyncio.create_task(service.run())
+    while not service.addresses():
+        assert not running.done()
+        await asyncio.sleep(0.01)
+    print(service.process_id, flush=True)
+    await running
+
+asyncio.run(main())
+"""
+
+
+async def test_a_server_ends_with_its_parent() -> None:
+    """A daemon that is killed leaves no server behind that takes its successor's queries."""
+    root = str(Path(__file__).parents[2])
+    parent = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", ORPHAN, root), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert parent.stdout is not None
+        async with asyncio.timeout(60.0):
+            while not (line := await parent.stdout.readline()).strip().isdigit():
+                assert line, "it ended by itself"  # else a line of its log
+        child = psutil.Process(int(line))
+        assert child.is_running()
+    finally:
+        parent.kill()
+        await parent.communicate()
+    await reached(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
 async def test_a_taken_address(conf: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 
 import dns.exception
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from dray.model import Endpoint, Health, MemberState, ServiceKey
 from node.dns.cache import AnswerCache
+from node.dns.feed import Mirror, members_of, service_of
 from node.dns.resolver import Answer, Forward, resolve
 from node.dns.upstream import (
     Question,
@@ -234,6 +236,33 @@ def test_kept_answers_are_never_stale(steps: list[tuple[object, ...]]) -> None:
                 assert told.rcode() == wanted.rcode(), (asker, kept)
                 assert sorted(texts(told)) == sorted(texts(wanted)), (asker, kept)
                 assert told.authority == wanted.authority
+
+
+@settings(max_examples=15)
+@given(changes())
+def test_a_mirror_is_as_good_as_the_view(steps: list[tuple[object, ...]]) -> None:
+    """Told of each change, as JSON, the server's process answers as if it had the view itself."""
+    world = World()
+    mirror = Mirror()
+    far = World().zone
+    view = world.view()
+    world.zone.update(view)
+    for step in steps:
+        carry_out(world, step)
+        newer = world.view()
+        changed = newer.changed_since(view.sequence)
+        assert changed is not None
+        told = json.dumps([service_of(newer, each) for each in sorted(changed)])
+        mirror.set_members(json.loads(json.dumps(members_of(newer))))
+        far.take(mirror, mirror.put(json.loads(told)))
+        far.refresh_nodes()
+        world.zone.update(newer)
+        world.zone.refresh_nodes()
+        view = newer
+        asked = [*ASKED, query_bytes("b.node.dray.internal")]
+        for asker, data in itertools.product(ASKERS, asked):
+            assert answer_of(far, data, asker) == answer_of(world.zone, data, asker)
+    assert far.own_askers() == world.zone.own_askers()
 
 
 @given(changes(), NAMES, TYPES, st.sampled_from(ASKERS), st.none() | st.integers(0, 65_535))

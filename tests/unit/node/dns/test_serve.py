@@ -10,8 +10,9 @@ import pytest
 
 from dray.addresses import HostPort
 from dray.clock import ManualClock
+from node.dns.config import ServerConfig
 from node.dns.limits import ClientRates
-from node.dns.serve import NOBODY, DnsServer, ServerConfig
+from node.dns.serve import NOBODY, DnsServer
 from node.dns.wire import TCP_BYTES_MAX
 from node.dns.zone import NODE_ASKER, Asker, ZoneConfig
 from tests.dns_world import HOME, RANGES, WEB, World, an_asker, an_endpoint, node_id, query_bytes
