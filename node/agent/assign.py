@@ -103,6 +103,8 @@ class Refusing(enum.Enum):
     OLD = 3
     SPEC_MISSING = 4
     TOO_LARGE = 5
+    NOT_SAVED = 6
+    """The node's disk does not take it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from dray.clock import Clock
+from dray.errors import DrayError
 from dray.log import Logger
 from dray.model import AttemptReport, AttemptState, RestartPolicy, ServiceKey
 from dray.names import TaskId
@@ -33,6 +34,7 @@ from node.agent.tasks import (
 __all__ = ["Book", "Signal"]
 
 _WRITE_PAUSE_S = 0.01  # s: what happens meanwhile is one write
+_WRITE_AGAIN_S = 1.0  # s between two tries while the disk takes nothing
 _NO_RULES = TaskRules(RestartPolicy())
 
 
@@ -184,16 +186,23 @@ class Book:
     # ---- on the disk -----------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Write what changed, for as long as the daemon runs.
+        """Write what changed, for as long as the daemon runs; a full disk is tried again.
 
         Raises:
-            DrayError: The disk does not take it (retryable); the next run writes it all.
+            DrayError: The disk fails for good.
         """
         number = -1
         while True:
             number = await self.changed.wait(number)
             await asyncio.sleep(_WRITE_PAUSE_S)
-            await self.flushed()
+            try:
+                await self.flushed()
+            except DrayError as error:
+                if not error.retryable:
+                    raise
+                self._log.warning("tasks are not on the disk", error=str(error))
+                await self._clock.sleep(_WRITE_AGAIN_S)
+                number = -1
 
     async def flushed(self) -> None:
         """Return once all that has happened so far is on the disk.
@@ -211,7 +220,24 @@ class Book:
             states = tuple(self._states.values())
             reports = {state.task_id: attempt_report(state) for state in states}
             data = pack_tasks(states, self.orphans, self._boot_id)
-            await asyncio.to_thread(self._write, data)
+            try:
+                await asyncio.to_thread(self._write, data)
+            except DrayError as error:
+                self._persisted = _behind(self._persisted, reports, str(error))
+                self.persisted.send()
+                raise
             self._persisted = reports
             self._persisted_number = number
         self.persisted.send()
+
+
+def _behind(
+    persisted: Mapping[TaskId, AttemptReport], now: Mapping[TaskId, AttemptReport], why: str
+) -> dict[TaskId, AttemptReport]:
+    """Return what the leader is told while the disk takes nothing: the old states, and why."""
+    told = {}
+    for task_id, before in persisted.items():
+        after = now.get(task_id)
+        is_new = after is not None and (after.attempt, after.state) > (before.attempt, before.state)
+        told[task_id] = replace(before, reason=why[:REASON_LENGTH_MAX]) if is_new else before
+    return told

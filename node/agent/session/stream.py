@@ -12,7 +12,7 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
 
@@ -34,7 +34,7 @@ from dray.names import ClusterId, NodeId, TaskId, id_bytes, id_text
 from dray.retry import Backoff
 from dray.tls import Tls, client_channel
 from node.agent.agent import Agent
-from node.agent.assign import Refusing
+from node.agent.assign import NotAccepted, Refusing
 from node.agent.contents import Content
 from node.agent.disk import Disk
 from node.agent.faults import Faults
@@ -58,6 +58,7 @@ __all__ = ["GOODBYE_WAIT_S", "Session", "SessionParts", "SessionSettings"]
 CONNECT_WITHIN_S: Final = 5.0  # s until a scheduler answers the Hello
 WRITE_WITHIN_S: Final = 30.0  # s: a leader that does not read for so long is given up
 CONTENT_WITHIN_S: Final = 10.0
+UNSAVED_AGAIN_S: Final = 2.0  # s until an assignment that the disk did not take is tried again
 GOODBYE_WAIT_S: Final = 2.0  # s that a goodbye before a restart waits for the stream's end
 ADDRESSES_MAX: Final = 32
 HOPS_MAX: Final = 2  # redirections in a row that are followed at once
@@ -65,6 +66,7 @@ REFUSED_WAIT_S: Final = 15.0
 BACKOFF: Final = Backoff(first_s=0.25, max_s=5.0)
 
 _Reason = node_pb2.RefusedReason
+_Value = TypeVar("_Value")
 OpenRelay = Callable[[node_pb2.OpenRelay, "Connection"], None]
 
 
@@ -151,6 +153,7 @@ class Session:
         self._is_joining = False
         self._is_leaving = False
         self._missed: tuple[Epoch, StoreRevision] | None = None
+        self._unsaved: node_pb2.AssignmentPush | None = None
         self._last_leader: tuple[NodeId, Epoch] | None = None
 
     # ---- finding the leader ----------------------------------------------------------------------
@@ -290,16 +293,16 @@ class Session:
         """Keep what the leader says of the cluster and this node, then act on it."""
         config, leader = welcome_from_proto(response.welcome)
         cluster_id = ClusterId(id_text(response.cluster_id))
-        config = merged(self.config, config)
-        await asyncio.to_thread(self._parts.disk.write_config, config)
-        self.config = config
+        await self._keep_config(merged(self.config, config))
         identity = replace(self.identity, cluster_id=cluster_id, epoch=epoch)
         if identity != self.identity:
-            await asyncio.to_thread(self._parts.disk.write_identity, identity)
+            is_new = self.identity.cluster_id is None
+            await self._kept(is_new, self._parts.disk.write_identity, identity)
             self.identity = identity
         self._last_leader = None if leader is None else (leader, epoch)
         self._parts.faults.tell("session", {})
         await self._parts.configured(config)
+        self._unsaved = None  # this stream brings the newest
         self._agent.new_stream()
         self._agent.join(cluster_id)
 
@@ -309,9 +312,16 @@ class Session:
         try:
             while True:
                 reading = self._begin_read()
-                await asyncio.wait({reading, reporting}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    {reading, reporting},
+                    timeout=None if self._unsaved is None else UNSAVED_AGAIN_S,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
                 if reporting.done() and not reading.done():
                     return _Ended(reason=_why(reporting))
+                if self._unsaved is not None and not reading.done():
+                    await self._assigned(self._unsaved)
+                    continue
                 response = await self._read()
                 if response is grpc.aio.EOF:
                     return _Ended(reason="it ended the stream")
@@ -372,7 +382,14 @@ class Session:
 
     async def _assigned(self, message: node_pb2.AssignmentPush) -> None:
         assignment, projects = assignment_from_proto(message)
-        refused = await self._agent.take(assignment, projects)
+        self._unsaved = None
+        try:
+            refused = await self._agent.take(assignment, projects)
+        except DrayError as error:
+            if not error.retryable:
+                raise
+            self._unsaved = message  # tried again until a newer one comes
+            refused = NotAccepted(Refusing.NOT_SAVED, str(error))
         result = node_pb2.AssignmentResult(
             mod_revision=StoreRevision(assignment.mod_revision),
             is_accepted=refused is None,
@@ -390,9 +407,26 @@ class Session:
     async def _configured(self, message: node_pb2.NodeConfig) -> None:
         assert self.config is not None
         config = merged(self.config, config_from_proto(message, self.config.cluster))
-        await asyncio.to_thread(self._parts.disk.write_config, config)
-        self.config = config
+        await self._keep_config(config)
         await self._parts.configured(config)
+
+    async def _keep_config(self, config: NodeConfig) -> None:
+        """Remember what the leader says of this node, on the disk too if it is new."""
+        if config != self.config:
+            await self._kept(self.config is None, self._parts.disk.write_config, config)
+            self.config = config
+
+    async def _kept(self, is_needed: bool, write: Callable[[_Value], None], value: _Value) -> None:
+        """Put something on the disk; a full one keeps only who joins from going on.
+
+        What is not on the disk is forgotten with the daemon, and told again by the next leader.
+        """
+        try:
+            await asyncio.to_thread(write, value)
+        except DrayError as error:
+            if is_needed:
+                raise
+            self._parts.log.warning("not on the disk", error=str(error))
 
     async def _send(self, request: node_pb2.SessionRequest) -> None:
         if self.identity.cluster_id is not None:

@@ -1,0 +1,1 @@
+"""What does a node cost, beside `docker run`? `python -m benchmarks.node`; see `__main__`."""
