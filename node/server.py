@@ -45,6 +45,7 @@ from node.network.engine import EngineNetworks
 from node.network.ipam import gateway
 from node.network.network import MachineNetwork
 from node.ports import Discovery, NodeNetwork
+from node.resources.gpus import NvidiaGpus
 from node.resources.machine import MachineWatch
 from node.resources.sample import Reserve
 from node.runtime.base import Runtime
@@ -116,6 +117,7 @@ class Server:
         self._log.info("joining a cluster", node=self._settings.name, node_id=identity.node_id)
         machine = _machine(self._settings, base, dict)
         await machine.look_at_engine()
+        await machine.glance_at_gpus()
         await machine.measure()
         discovery = NoDiscovery()
         agent = _agent(self._settings, base, identity, PlainNetwork(), discovery, _Nothing())
@@ -260,6 +262,7 @@ class _Node:
         await self._agent.load()
         self._agent.join(self._config.record.cluster_id)
         await self._machine.look_at_engine()
+        await self._machine.glance_at_gpus()
         await self._machine.measure()
         self._apply(self._config)
         await asyncio.to_thread(self._metrics.start)
@@ -368,6 +371,9 @@ class _Node:
             faults.tell("gossip", gossip)
             faults.tell_faults("network", self._network.problems())
             faults.tell_faults("dns", self._dns.problems())
+            clock = self._base.clock
+            off = self._session.clock_check.fault(clock.monotonic_s(), clock.unix_s())
+            faults.tell("clock", {FaultKind.CLOCK_OFF: off} if off else {})
             await self._base.clock.sleep(FAULTS_EVERY_S)
 
 
@@ -404,6 +410,8 @@ def _machine(
         base.clock,
         settings.data_dir,
         reserve,
+        gpus=NvidiaGpus(),
+        log=base.log,
     )
 
 

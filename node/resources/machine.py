@@ -9,9 +9,11 @@ from typing import Final
 
 from dray.clock import Clock
 from dray.errors import DeadlineExceeded, Unavailable
+from dray.log import Logger
 from dray.model import FaultKind, NodeCapacity, NodeUsage, TaskUsage
 from dray.names import TaskId
 from node.agent.faults import Faults
+from node.resources.gpus import GpuReading, GpuSource
 from node.resources.read import (
     ProcessGroup,
     TaskReading,
@@ -35,6 +37,7 @@ __all__ = ["LATE_S", "MEASURE_EVERY_S", "MachineWatch"]
 
 MEASURE_EVERY_S: Final = 5.0
 ENGINE_EVERY_S: Final = 10.0
+GPUS_EVERY_S: Final = 300.0  # one that has failed is missing from the list
 LATE_EVERY_S: Final = 1.0
 LATE_S: Final = 1.0  # s that the daemon's loop may be late before it is a fault
 LATE_CLEAR_S: Final = 60.0
@@ -53,6 +56,8 @@ class MachineWatch:
         data_folder: Path,
         reserve: Reserve | None = None,
         tasks_max: int = 508,
+        gpus: GpuSource | None = None,
+        log: Logger | None = None,
     ) -> None:
         """Measure nothing yet.
 
@@ -64,6 +69,8 @@ class MachineWatch:
             data_folder: The node's own folder, whose disk counts too.
             reserve: What is kept back for the system; None: by the machine's size.
             tasks_max: Tasks that the node has addresses for.
+            gpus: Who looks for GPUs; None: nobody does.
+            log: Told when they cannot be read.
         """
         self._runtime = runtime
         self._containers = containers
@@ -74,6 +81,9 @@ class MachineWatch:
         self.tasks_max = tasks_max
         self.engine: EngineInfo | None = None
         self.boot_id = ""
+        self._gpu_source = gpus
+        self._gpus = GpuReading()
+        self._log = log
         self._reading: MachineReading | None = None
         self._usage = NodeUsage()
         self._groups: dict[str, ProcessGroup] = {}
@@ -86,7 +96,7 @@ class MachineWatch:
         """Return what the machine has for tasks; `measure` was called before."""
         assert self._reading is not None, "nothing was measured yet"
         reserve = self._reserve or default_reserve(self._reading)
-        return capacity_of(self._reading, reserve, self.tasks_max)
+        return capacity_of(self._reading, reserve, self.tasks_max, self._gpus.gpus)
 
     def node_usage(self) -> NodeUsage:
         """Return what the machine uses."""
@@ -113,6 +123,7 @@ class MachineWatch:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch_engine(), name="engine")
             group.create_task(self._watch_lateness(), name="lateness")
+            group.create_task(self._watch_gpus(), name="gpus")
             while True:
                 await self.measure()
                 await self._measure_tasks()
@@ -175,6 +186,21 @@ class MachineWatch:
                 '"live-restore": true in /etc/docker/daemon.json and reload it'
             )
         self._faults.tell("engine", faults)
+
+    async def glance_at_gpus(self) -> None:
+        """See which GPUs the machine has, as far as that takes no time."""
+        if self._gpu_source is not None:
+            self._gpus = await self._gpu_source.glance()
+
+    async def _watch_gpus(self) -> None:
+        source = self._gpu_source
+        problem = ""
+        while source is not None:
+            self._gpus = await source.read()
+            if self._gpus.problem != problem and self._log is not None:
+                problem = self._gpus.problem
+                self._log.warning("gpus", error=problem or "they can be read again")
+            await self._clock.sleep(GPUS_EVERY_S)
 
     async def _watch_engine(self) -> None:
         while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from dray.model import FaultKind, NodeCapacity, NodeUsage
+from dray.model import FaultKind, Gpu, NodeCapacity, NodeUsage
 
 __all__ = [
     "DISK_FREE_BYTES_MIN",
@@ -92,7 +92,9 @@ def default_reserve(reading: MachineReading) -> Reserve:
     )
 
 
-def capacity_of(reading: MachineReading, reserve: Reserve, tasks_max: int) -> NodeCapacity:
+def capacity_of(
+    reading: MachineReading, reserve: Reserve, tasks_max: int, gpus: tuple[Gpu, ...] = ()
+) -> NodeCapacity:
     """Return what a machine has for tasks."""
     return NodeCapacity(
         cpu_millis=max(0, reading.cpus * 1000 - reserve.cpu_millis),
@@ -100,6 +102,7 @@ def capacity_of(reading: MachineReading, reserve: Reserve, tasks_max: int) -> No
         disk_bytes=reading.engine_disk.total_bytes,
         pids=reading.pids_max,
         tasks_max=tasks_max,
+        gpus=gpus,
     )
 
 

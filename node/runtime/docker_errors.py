@@ -17,6 +17,11 @@ __all__ = ["MESSAGE_LENGTH_MAX", "one_line", "refused", "refused_pull"]
 MESSAGE_LENGTH_MAX: Final = 500
 _BAD_REQUEST: Final = 400
 
+_FORMAT_MEANS: Final = (
+    "the program is for another processor than this node's, or a script without a #! line: "
+    "build the image for this platform, or constrain the service to nodes of its own"
+)
+
 # First match wins: what is more special stands above what is more general.
 _SENTENCES: Final[tuple[tuple[str, Refusal, bool], ...]] = (
     (r"no space left on device|disk quota exceeded", Refusal.DISK_FULL, True),
@@ -123,5 +128,12 @@ def one_line(message: str) -> str:
 def _lookup(sentences: tuple[tuple[str, Refusal, bool], ...], message: str) -> Refused | None:
     for pattern, refusal, retryable in sentences:
         if re.search(pattern, message, re.IGNORECASE):
-            return Refused(refusal, one_line(message), retryable)
+            return Refused(refusal, _explained(message), retryable)
     return None
+
+
+def _explained(message: str) -> str:
+    """Return the words on one line, with what they mean where the kernel's own say too little."""
+    if "exec format error" not in message:
+        return one_line(message)
+    return one_line(f"{message} ({_FORMAT_MEANS})")

@@ -297,7 +297,9 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
 
     async def _write(self, context: Any, message: m.Down, epoch: Epoch | None) -> None:
         cluster_id = self._snapshot().cluster.cluster_id
-        await context.write(message_to_proto(message, cluster_id, epoch))
+        response = message_to_proto(message, cluster_id, epoch)
+        response.sent_unix_s = self._clock.unix_s()
+        await context.write(response)
 
     def _take_evidence(self, hello: m.Hello) -> None:
         if hello.last_leader is not None and hello.last_leader_epoch is not None:

@@ -751,8 +751,13 @@ class SessionResponse(_message.Message):
     RESYNC_FIELD_NUMBER: _builtins.int
     REMOVE_ORPHANS_FIELD_NUMBER: _builtins.int
     REMOVE_VOLUMES_FIELD_NUMBER: _builtins.int
+    SENT_UNIX_S_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.bytes
     """The cluster that the scheduler serves. A node of another one ends the stream."""
+    sent_unix_s: _builtins.float
+    """The scheduler's clock when it sent this, seconds since 1970; 0: not told. Only compared with
+    the node's own, to tell people of a clock that is off: nothing is decided from it.
+    """
     @_builtins.property
     def epoch(self) -> _state_pb2.Epoch:
         """The leader's epoch; absent in NotLeader and Refused."""
@@ -819,10 +824,11 @@ class SessionResponse(_message.Message):
         resync: Global___SessionResponse.Resync | None = ...,
         remove_orphans: Global___SessionResponse.RemoveOrphans | None = ...,
         remove_volumes: Global___SessionResponse.RemoveVolumes | None = ...,
+        sent_unix_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "config", b"config", "epoch", b"epoch", "message", b"message", "not_leader", b"not_leader", "open_relay", b"open_relay", "ping", b"ping", "refused", b"refused", "remove_orphans", b"remove_orphans", "remove_volumes", b"remove_volumes", "resync", b"resync", "specs", b"specs", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "cluster_id", b"cluster_id", "config", b"config", "epoch", b"epoch", "message", b"message", "not_leader", b"not_leader", "open_relay", b"open_relay", "ping", b"ping", "refused", b"refused", "remove_orphans", b"remove_orphans", "remove_volumes", b"remove_volumes", "resync", b"resync", "specs", b"specs", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "cluster_id", b"cluster_id", "config", b"config", "epoch", b"epoch", "message", b"message", "not_leader", b"not_leader", "open_relay", b"open_relay", "ping", b"ping", "refused", b"refused", "remove_orphans", b"remove_orphans", "remove_volumes", b"remove_volumes", "resync", b"resync", "sent_unix_s", b"sent_unix_s", "specs", b"specs", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "not_leader", "refused", "assignment", "specs", "ping", "config", "open_relay", "resync", "remove_orphans", "remove_volumes"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015

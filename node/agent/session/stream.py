@@ -52,6 +52,7 @@ from node.agent.session.wire import (
 )
 from node.agent.stored import Identity, NodeConfig
 from node.ports import Discovery
+from node.resources.clocks import ClockCheck
 
 __all__ = ["GOODBYE_WAIT_S", "Session", "SessionParts", "SessionSettings"]
 
@@ -146,6 +147,7 @@ class Session:
         self.identity = identity
         self.config = config
         self.connection: Connection | None = None
+        self.clock_check = ClockCheck()
         self._call: Any = None
         self._reading: asyncio.Task[Any] | None = None
         self._writing: asyncio.Task[None] | None = None
@@ -223,11 +225,15 @@ class Session:
         stub = node_pb2_grpc.NodeServiceStub(channel)
         greeting = self._greeting()
         self._call = stub.Session()
+        self.clock_check.forget()
+        asked_at_s = self._parts.clock.monotonic_s()
         async with asyncio.timeout(CONNECT_WITHIN_S):
             await self._send(node_pb2.SessionRequest(hello=hello_to_proto(greeting)))
             response = await self._read()
         if response is grpc.aio.EOF:
             return _Ended(reason="it ended the stream at once")
+        at_s = self._parts.clock.monotonic_s()
+        self.clock_check.heard(response.sent_unix_s, at_s, asked_at_s)
         kind = response.WhichOneof("message")
         if kind == "not_leader":
             return self._redirected(response.not_leader)
@@ -325,6 +331,7 @@ class Session:
                 response = await self._read()
                 if response is grpc.aio.EOF:
                     return _Ended(reason="it ended the stream")
+                self.clock_check.heard(response.sent_unix_s, self._parts.clock.monotonic_s())
                 kind = response.WhichOneof("message")
                 if kind == "not_leader":
                     return self._redirected(response.not_leader)
