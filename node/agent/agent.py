@@ -25,6 +25,7 @@ from node.agent.assign import (
 from node.agent.book import Book, Signal
 from node.agent.contents import ContentFiles
 from node.agent.disk import Disk
+from node.agent.logs import Followed
 from node.agent.publication import service_facts
 from node.agent.requests import Work, unexplained_work
 from node.agent.runner import TaskRunner
@@ -96,6 +97,7 @@ class Agent:
         self.cluster_id: ClusterId | None = None
         self.pulls: dict[str, PullProgress] = {}
         self.volumes_made = Signal()
+        self.followed = Followed()
         self._steps = Steps(
             parts.runtime,
             parts.network,
@@ -104,6 +106,7 @@ class Agent:
             self,
             parts.clock,
             self.volumes_made.send,
+            self.followed.read_out,
         )
         self._specs_ahead: dict[tuple[ServiceKey, int], TaskSpecEntry] = {}
         self._runners: dict[TaskId, TaskRunner] = {}

@@ -10,27 +10,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from dray.clock import Clock
-from dray.errors import DeadlineExceeded, FailedPrecondition, Unavailable
+from dray.errors import DrayError, FailedPrecondition
 from dray.model import SlotKey
 from dray.names import ClusterId, TaskId
 from dray.views import LogLine, LogNotice, LogQuery
 from dray.views import LogStream as LineStream
-from node.agent.book import Book
+from node.agent.book import Book, Signal
 from node.agent.tasks import TaskState
 from node.runtime.base import LogChunk, LogStream, Runtime
 from node.runtime.base import LogQuery as ContainerLogs
 
-__all__ = ["TAIL_MAX", "LogReader", "wanted_by"]
+__all__ = ["QUEUE_LINES_MAX", "READ_OUT_WITHIN_S", "TAIL_MAX", "Followed", "LogReader", "wanted_by"]
 
 TAIL_MAX: Final = 100_000  # lines of one task to begin with
 SOURCES_MAX: Final = 1_024  # containers that one query reads
 QUEUE_LINES_MAX: Final = 1_000  # lines of all sources that wait for the reader
 RETRY_S: Final = 0.5
+READ_OUT_WITHIN_S: Final = 10.0  # s that an ended container stays for who has not read all of it
 _NANOSECONDS: Final = 1_000_000_000
 _STREAMS: Final = {LogStream.STDOUT: LineStream.STDOUT, LogStream.STDERR: LineStream.STDERR}
 
@@ -69,19 +71,57 @@ def wanted_by(query: LogQuery, state: TaskState) -> bool:
     )
 
 
+class Followed:
+    """Which containers are being followed: they are not removed before they are read out."""
+
+    def __init__(self) -> None:
+        """Follow none."""
+        self.within_s = READ_OUT_WITHIN_S
+        self._readers: Counter[str] = Counter()
+        self._changed = Signal()
+
+    @contextlib.contextmanager
+    def reading(self, container_id: str) -> Iterator[None]:
+        """Keep a container while its lines are read."""
+        self._readers[container_id] += 1
+        try:
+            yield
+        finally:
+            self._readers[container_id] -= 1
+            if not self._readers[container_id]:
+                del self._readers[container_id]
+            self._changed.send()
+
+    async def read_out(self, container_id: str) -> None:
+        """Return when nobody reads an ended container any more, or after `within_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.within_s):
+                while container_id in self._readers:
+                    await self._changed.wait(self._changed.number)
+
+
 class LogReader:
     """Answers one query from one node."""
 
     def __init__(
-        self, query: LogQuery, cluster_id: ClusterId, book: Book, runtime: Runtime, clock: Clock
+        self,
+        query: LogQuery,
+        cluster_id: ClusterId,
+        book: Book,
+        runtime: Runtime,
+        clock: Clock,
+        followed: Followed,
     ) -> None:
         """Read nothing yet."""
+        self._followed_containers = followed
         self._query = query
         self._cluster_id = cluster_id
         self._book = book
         self._runtime = runtime
         self._clock = clock
-        self._read_to_ns: dict[str, int] = {}
+        # time of the last line of a container, and how many lines of that very time were read:
+        # the parts of a long line have one time
+        self._read_to: dict[str, tuple[int, int]] = {}
         self._following: dict[str, asyncio.Task[None]] = {}
         since, until = query.since_unix_s, query.until_unix_s
         self._since_ns = None if since is None else int(since * _NANOSECONDS) - 1
@@ -133,7 +173,7 @@ class LogReader:
             heads: list[tuple[int, int, LogChunk, AsyncIterator[LogChunk]]] = []
             for number, source in enumerate(sources):
                 if self._query.tail == 0:  # only what comes from now on
-                    self._read_to_ns[source.container_id] = now_ns
+                    self._read_to[source.container_id] = (now_ns, 0)
                     continue
                 try:
                     opened = self._runtime.logs(source.container_id, query)
@@ -154,8 +194,11 @@ class LogReader:
 
     def _note(self, source: _Source, chunk: LogChunk) -> None:
         """Remember how far a container was read."""
-        before = self._read_to_ns.get(source.container_id, 0)
-        self._read_to_ns[source.container_id] = max(before, chunk.unix_ns)
+        at_ns, count = self._read_to.get(source.container_id, (0, 0))
+        if chunk.unix_ns > at_ns:
+            self._read_to[source.container_id] = (chunk.unix_ns, 1)
+        elif chunk.unix_ns == at_ns:
+            self._read_to[source.container_id] = (at_ns, count + 1)
 
     # ---- what comes ------------------------------------------------------------------------------
 
@@ -195,23 +238,33 @@ class LogReader:
                 self._following[container_id] = group.create_task(
                     self._follow(source, queue), name=f"follow {container_id}"
                 )
+                await asyncio.sleep(0)  # it has begun, and the container stays until it has ended
 
     async def _follow(self, source: _Source, queue: asyncio.Queue[LogLine | LogNotice]) -> None:
         """Put a container's new lines into the queue until it ends."""
-        while True:
-            query = ContainerLogs(
-                follow=True,
-                since_unix_ns=self._read_to_ns.get(source.container_id, self._since_ns),
-                until_unix_ns=self._until_ns,
-            )
-            try:
-                async with self._runtime.logs(source.container_id, query) as chunks:
-                    async for chunk in chunks:
-                        await queue.put(source.line(chunk))
-                        self._note(source, chunk)
-                return
-            except FailedPrecondition as error:
-                await queue.put(LogNotice(source.task_id, message=str(error)))
-                return
-            except (Unavailable, DeadlineExceeded):
-                await self._clock.sleep(RETRY_S)  # containers and their lines outlive the engine
+        with self._followed_containers.reading(source.container_id):
+            while True:
+                try:
+                    await self._read_on(source, queue)
+                    return
+                except DrayError as error:
+                    if not error.retryable:
+                        await queue.put(LogNotice(source.task_id, message=str(error)))
+                        return
+                    await self._clock.sleep(RETRY_S)  # containers and lines outlive the engine
+
+    async def _read_on(self, source: _Source, queue: asyncio.Queue[LogLine | LogNotice]) -> None:
+        """Put the lines after those that were read into the queue; each once."""
+        since_ns = self._since_ns
+        at_ns, skip = self._read_to.get(source.container_id, (0, 0))
+        if at_ns:
+            # all lines of the last one's time come again, and those that were read are left out
+            since_ns = at_ns - 1 if skip else at_ns
+        query = ContainerLogs(follow=True, since_unix_ns=since_ns, until_unix_ns=self._until_ns)
+        async with self._runtime.logs(source.container_id, query) as chunks:
+            async for chunk in chunks:
+                if skip and chunk.unix_ns == at_ns:
+                    skip -= 1
+                    continue
+                await queue.put(source.line(chunk))
+                self._note(source, chunk)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -86,9 +86,11 @@ class Steps:
         withdrawing: Withdrawing,
         clock: Clock,
         volume_made: Callable[[], None],
+        read_out: Callable[[str], Awaitable[None]],
     ) -> None:
         """Carry out steps on a runtime, a network and the files of configs and secrets."""
         self._volume_made = volume_made
+        self._read_out = read_out
         self._runtime = runtime
         self._network = network
         self._contents = contents
@@ -277,13 +279,18 @@ class Steps:
         """Remove the container of the attempt before the last: only the last one's output stays."""
         former = replace(work, attempt=work.attempt - 2)
         if former.attempt >= 1 and (found := await self.find(former)) is not None:
-            await self._runtime.remove(found.container_id)
+            await self._remove(found.container_id)
 
     async def forget(self, work: Work, state: TaskState) -> None:
         """Remove all that a task leaves on the node: containers, address, files. Volumes stay."""
         for attempt in range(max(1, state.attempt - 1), state.attempt + 1):
             found = await self.find(replace(work, attempt=attempt))
             if found is not None:
-                await self._runtime.remove(found.container_id)
+                await self._remove(found.container_id)
         await self._network.release(state.task_id)
         await self._contents.remove(state.task_id)
+
+    async def _remove(self, container_id: str) -> None:
+        """Remove a container, once those who follow its output have all of it."""
+        await self._read_out(container_id)
+        await self._runtime.remove(container_id)

@@ -227,8 +227,9 @@ class _Relay:
         """Send lines until there are no more, or the user's side ends the call."""
         cluster_id = self._parts.agent.cluster_id
         assert cluster_id is not None
+        agent = self._parts.agent
         reader = LogReader(
-            query, cluster_id, self._parts.agent.book, self._parts.runtime, self._parts.clock
+            query, cluster_id, agent.book, self._parts.runtime, self._parts.clock, agent.followed
         )
         await self._until_read_ends(self._send_lines(reader), self._read_out())
 

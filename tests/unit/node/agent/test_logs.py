@@ -13,7 +13,7 @@ import pytest
 from dray.clock import SystemClock
 from dray.model import AttemptState, RestartPolicy
 from dray.views import LogLine, LogQuery
-from node.agent.logs import LogReader
+from node.agent.logs import QUEUE_LINES_MAX, LogReader
 from node.runtime.base import LogStream
 from node.runtime.fake import FakeRuntime
 from node.runtime.fake_engine import FakeEngine
@@ -36,10 +36,16 @@ class Talking(Rig):
         for line in lines:
             self.engine.write_log(container_id, LogStream.STDOUT, line)
 
+    def reader(self, query: LogQuery) -> LogReader:
+        """Return who answers a query."""
+        return LogReader(
+            query, CLUSTER, self.agent.book, self.runtime, SystemClock(), self.agent.followed
+        )
+
     @contextlib.asynccontextmanager
     async def reading(self, query: LogQuery) -> AsyncIterator[asyncio.Queue[LogLine | None]]:
         """Read logs into a queue; None follows the last line."""
-        reader = LogReader(query, CLUSTER, self.agent.book, self.runtime, SystemClock())
+        reader = self.reader(query)
         lines: asyncio.Queue[LogLine | None] = asyncio.Queue()
 
         async def read() -> None:
@@ -146,3 +152,42 @@ async def test_following_from_now_leaves_out_what_was_written_before(rig: Talkin
             rig.engine.now_unix_s = lambda: SystemClock().unix_s() + 60  # later than the question
             rig.say(container_id, b"after")
             assert await taken(lines, 1) == [(1, 1, b"after")]
+
+
+async def test_a_container_stays_until_its_last_line_was_read(rig: Talking) -> None:
+    """A slow reader gets all lines of a task that was stopped and unlisted meanwhile."""
+    count = QUEUE_LINES_MAX + 200
+    async with rig.daemon() as agent:
+        agent.followed.within_s = 600.0  # however slow the machine is
+        await rig.assign(a_task(1))
+        container_id = (await rig.reached(S.RUNNING)).container_id
+        rig.say(container_id, b"0")
+        items = rig.reader(LogQuery("shop", follow=True)).items()
+        async with contextlib.aclosing(items), asyncio.timeout(120):
+            found = [await anext(items)]
+            rig.say(container_id, *(b"%d" % number for number in range(1, count)))
+            found.append(await anext(items))
+            await rig.assign()
+            await rig.reached(S.STOPPED)
+            while len(found) < count:
+                found.append(await anext(items))
+            texts = [item.line for item in found if isinstance(item, LogLine)]
+            assert texts == [b"%d" % number for number in range(count)]
+            await rig.gone()
+            assert not rig.engine.containers
+
+
+async def test_parts_of_a_long_line_are_not_lost_between_reading_and_following(
+    rig: Talking,
+) -> None:
+    """They have one time: those that were read are left out, and only those."""
+    async with rig.daemon():
+        await rig.assign(a_task(1))
+        container_id = (await rig.reached(S.RUNNING)).container_id
+        rig.engine.now_unix_s = lambda: 1_800_000_000.0
+        rig.say(container_id, b"part 1", b"part 2")
+        async with rig.reading(LogQuery("shop", follow=True)) as lines:
+            assert [text for _, _, text in await taken(lines, 2)] == [b"part 1", b"part 2"]
+            rig.say(container_id, b"part 3")
+            assert [text for _, _, text in await taken(lines, 1)] == [b"part 3"]
+            assert lines.empty()
