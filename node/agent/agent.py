@@ -27,6 +27,7 @@ from node.agent.contents import ContentFiles
 from node.agent.disk import Disk
 from node.agent.logs import Followed
 from node.agent.publication import service_facts
+from node.agent.removals import VolumeRemovals
 from node.agent.requests import Work, unexplained_work
 from node.agent.runner import TaskRunner
 from node.agent.steps import Steps
@@ -96,7 +97,10 @@ class Agent:
         self.share: Share | None = None
         self.cluster_id: ClusterId | None = None
         self.pulls: dict[str, PullProgress] = {}
-        self.volumes_made = Signal()
+        self.volumes_changed = Signal()
+        self.removals = VolumeRemovals(
+            parts.runtime, self.book, parts.log, self.volumes_changed.send
+        )
         self.followed = Followed()
         self._steps = Steps(
             parts.runtime,
@@ -105,7 +109,7 @@ class Agent:
             self,
             self,
             parts.clock,
-            self.volumes_made.send,
+            self.volumes_changed.send,
             self.followed.read_out,
         )
         self._specs_ahead: dict[tuple[ServiceKey, int], TaskSpecEntry] = {}
@@ -293,6 +297,7 @@ class Agent:
                 group.create_task(self._follow_book(), name="publication")
                 group.create_task(self._sweep(), name="sweep")
                 group.create_task(self._open_gate(), name="gate")
+                group.create_task(self.removals.run(self.cluster_id), name="volumes")
                 await asyncio.get_running_loop().create_future()
             finally:
                 self._group = None

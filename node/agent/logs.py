@@ -205,15 +205,18 @@ class LogReader:
     async def _followed(self) -> AsyncGenerator[LogLine | LogNotice, None]:
         """Yield new lines in the order in which they come, for ever."""
         queue: asyncio.Queue[LogLine | LogNotice] = asyncio.Queue(QUEUE_LINES_MAX)
+        watching = asyncio.create_task(self._watch_all(queue), name="followed containers")
+        try:
+            while True:
+                yield await _next(queue, watching)
+        finally:
+            watching.cancel()
+            await asyncio.wait({watching})
+
+    async def _watch_all(self, queue: asyncio.Queue[LogLine | LogNotice]) -> None:
+        """Follow all containers until cancelled."""
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(self._watch(group, queue), name="new containers")
-            try:
-                while True:
-                    yield await queue.get()
-            finally:
-                watching.cancel()
-                for task in self._following.values():
-                    task.cancel()
+            await self._watch(group, queue)
 
     async def _watch(
         self, group: asyncio.TaskGroup, queue: asyncio.Queue[LogLine | LogNotice]
@@ -268,3 +271,21 @@ class LogReader:
                     continue
                 await queue.put(source.line(chunk))
                 self._note(source, chunk)
+
+
+async def _next(
+    queue: asyncio.Queue[LogLine | LogNotice], filling: asyncio.Task[None]
+) -> LogLine | LogNotice:
+    """Return the next item of a queue; raise what ended who fills it."""
+    if not queue.empty():
+        return queue.get_nowait()
+    getting = asyncio.create_task(queue.get())
+    try:
+        await asyncio.wait({getting, filling}, return_when=asyncio.FIRST_COMPLETED)
+        if not getting.done():
+            filling.result()
+        return await getting
+    finally:
+        if not getting.done():
+            getting.cancel()
+            await asyncio.wait({getting})

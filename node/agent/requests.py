@@ -11,6 +11,7 @@ from dray.model import (
     ContainerSpec,
     ContentKind,
     ContentRef,
+    DeviceRequest,
     FileMount,
     ImageOptions,
     Mount,
@@ -38,6 +39,7 @@ __all__ = [
     "Work",
     "container_name",
     "container_request",
+    "device_requests",
     "file_requests",
     "lenders_needed",
     "own_network",
@@ -163,11 +165,35 @@ def container_request(
         identity=work.identity,
         spec=replace(template.container, mounts=mounts, security=security),
         network=network,
-        devices=template.reservations.devices,
+        devices=device_requests(template.reservations.devices, work.task.gpu_ids),
         files=files,
         hostname="" if shares_stack or template.container.hostname else hostname,
         environment=string_map(_environment(work)),
     )
+
+
+def device_requests(
+    devices: tuple[DeviceRequest, ...], gpu_ids: tuple[str, ...]
+) -> tuple[DeviceRequest, ...]:
+    """Return which devices Docker is asked for: of GPUs those that placement has chosen.
+
+    Args:
+        devices: As the spec has them.
+        gpu_ids: The chosen ones, in the order in which the requests get them; empty: none is.
+    """
+    left = list(gpu_ids)
+    named = []
+    for device in devices:
+        is_gpu = device.driver == "nvidia" or "gpu" in device.capabilities
+        if not is_gpu or device.device_ids or not left:
+            named.append(device)
+            continue
+        count = len(left) if device.count < 0 else max(device.count, 1)
+        named.append(replace(device, count=0, device_ids=tuple(left[:count])))
+        del left[:count]
+    if left:  # asked for beside Compose's devices
+        named.append(DeviceRequest("nvidia", device_ids=tuple(left), capabilities=("gpu",)))
+    return tuple(named)
 
 
 def _mode(mode: str, work: Work, lenders: Mapping[ServiceKey, str]) -> str:

@@ -20,6 +20,7 @@ from typing import Protocol
 
 from dray.model import ContainerSpec, DeviceRequest, Health, ImageOptions, SlotKey, StringMap
 from dray.names import ClusterId, TaskId
+from node.runtime.volumes import Volume, VolumeRequest
 
 __all__ = [
     "Container",
@@ -377,26 +378,6 @@ class ExecSession(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class VolumeRequest:
-    """A named volume to make: full Docker name, driver, its options, labels."""
-
-    name: str
-    driver: str = "local"
-    driver_opts: StringMap = ()
-    labels: StringMap = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Volume:
-    """A named volume of the engine: name, driver, labels, and when it was made (0: not known)."""
-
-    name: str
-    driver: str = "local"
-    labels: StringMap = ()
-    created_unix_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class ContainerUsage:
     """What one container uses; counters grow from its start.
 
@@ -592,6 +573,13 @@ class Runtime(Protocol):
 
     async def volumes(self, label: tuple[str, str]) -> tuple[Volume, ...]:
         """Return the volumes that carry this label with this value, sorted by name."""
+        ...
+
+    async def remove_volume(self, name: str) -> Refused | None:
+        """Remove a volume with its data; one that is not there is no refusal.
+
+        One that a container mounts, running or not, is refused (retryable) and kept whole.
+        """
         ...
 
     async def close(self) -> None:

@@ -381,6 +381,17 @@ class DockerRuntime:
         listed = [volume_from_list(each) for each in found.get("Volumes") or ()]
         return tuple(sorted(listed, key=lambda volume: volume.name))
 
+    async def remove_volume(self, name: str) -> Refused | None:
+        """Remove a volume with its data; one that a container mounts is refused."""
+        try:
+            await self._ask(lambda client: client.remove_volume(name))
+        except docker.errors.NotFound:
+            return None
+        except docker.errors.APIError as err:
+            is_used = err.status_code == 409
+            return Refused(Refusal.OTHER, one_line(str(err.explanation)), retryable=is_used)
+        return None
+
     async def _volume(self, name: str) -> Answer | None:
         try:
             found: Answer = await self._ask(lambda client: client.inspect_volume(name))

@@ -42,6 +42,7 @@ from node.runtime.base import (
 from node.runtime.fake_engine import Call, FakeContainer, FakeEngine, FakeProgram, image_digest
 from node.runtime.listener import Listener
 from node.runtime.signals import signal_number
+from node.runtime.spec import volumes_needed
 
 __all__ = ["FakeRuntime"]
 
@@ -348,6 +349,15 @@ class FakeRuntime:
             for name, labels in sorted(engine.volume_labels.items())
             if label in labels
         )
+
+    async def remove_volume(self, name: str) -> Refused | None:
+        """Remove a volume with its data; one that a container mounts is refused."""
+        engine = await self._reach()
+        if any(name in volumes_needed(each.request.spec) for each in engine.containers.values()):
+            return Refused(Refusal.OTHER, f"remove {name}: volume is in use", retryable=True)
+        engine.volumes.pop(name, None)
+        engine.volume_labels.pop(name, None)
+        return None
 
     async def close(self) -> None:
         """End all streams. Containers run on. Calling it twice is harmless."""

@@ -13,13 +13,14 @@ from typing import Final
 
 from dray.model import Mount, MountKind, ProjectParts, VolumeSpec, string_map
 from dray.names import ClusterId
-from node.runtime.base import Refusal, Refused, VolumeRequest
+from node.runtime.base import Refusal, Refused, Volume, VolumeRequest
 
 __all__ = [
     "LABEL_VOLUME_CLUSTER",
     "LABEL_VOLUME_KEY",
     "LABEL_VOLUME_PROJECT",
     "VolumePlan",
+    "removable_volumes",
     "volume_plan",
 ]
 
@@ -86,3 +87,19 @@ def _request(spec: VolumeSpec, project: str, cluster_id: ClusterId) -> VolumeReq
         LABEL_VOLUME_KEY: spec.key,
     }
     return VolumeRequest(spec.name, spec.driver or "local", spec.driver_opts, string_map(labels))
+
+
+def removable_volumes(
+    names: Iterable[str], volumes: Iterable[Volume], project: str, cluster_id: ClusterId
+) -> tuple[str, ...]:
+    """Return those of the named volumes that this cluster made for this project, by their labels.
+
+    Args:
+        names: Docker volumes whose data is not wanted any more.
+        volumes: Those of the engine.
+        project: The project that they were made for.
+        cluster_id: The cluster.
+    """
+    wanted = frozenset(names)
+    own = {(LABEL_VOLUME_CLUSTER, str(cluster_id)), (LABEL_VOLUME_PROJECT, project)}
+    return tuple(each.name for each in volumes if each.name in wanted and own <= set(each.labels))

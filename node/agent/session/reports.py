@@ -184,9 +184,9 @@ class Reports:
             if found is not None and found != sent:
                 await send(node_pb2.SessionRequest(volumes=volumes_to_proto(found)))
                 sent = found
-            number = self._agent.volumes_made.number
+            number = self._agent.volumes_changed.number
             try:
                 async with asyncio.timeout(VOLUMES_EVERY_S):
-                    await self._agent.volumes_made.wait(number)
+                    await self._agent.volumes_changed.wait(number)
             except TimeoutError:
                 continue

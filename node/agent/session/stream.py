@@ -384,6 +384,9 @@ class Session:
             case "remove_orphans":
                 task_ids = [TaskId(id_text(raw)) for raw in response.remove_orphans.task_ids]
                 await self._agent.remove_orphans(task_ids)
+            case "remove_volumes":
+                asked = response.remove_volumes
+                self._agent.removals.ask(asked.project, asked.names)
             case _:
                 pass  # a newer leader sent it
 

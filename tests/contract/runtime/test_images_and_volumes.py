@@ -147,3 +147,20 @@ async def test_volumes_are_found_by_their_label(rig: Rig) -> None:
         assert [volume.name for volume in found] == sorted([first, second])
         assert {(volume.driver, volume.labels) for volume in found} == {("local", labels)}
         assert all(volume.created_unix_s > 0 for volume in found)
+
+
+async def test_a_volume_is_removed_when_no_container_mounts_it(rig: Rig) -> None:
+    """One in use is kept, whether its container runs or not; one that is gone is no trouble."""
+    async with rig.runtime() as runtime:
+        name = rig.name()
+        assert await runtime.ensure_volume(VolumeRequest(name)) is None
+        request = rig.request(mounts=(Mount(MountKind.VOLUME, name, "/data"),))
+        container_id = await running(runtime, request)
+        refused = await runtime.remove_volume(name)
+        assert isinstance(refused, Refused)
+        assert (name in refused.message, refused.retryable) == (True, True)
+        assert await runtime.volume_exists(name)
+        await runtime.remove(container_id)
+        for _ in range(2):
+            assert await runtime.remove_volume(name) is None
+        assert not await runtime.volume_exists(name)

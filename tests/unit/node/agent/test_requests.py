@@ -11,6 +11,7 @@ from dray.model import (
     AttemptState,
     ContentKind,
     ContentRef,
+    DeviceRequest,
     EndpointPort,
     Epoch,
     FileMount,
@@ -37,14 +38,15 @@ from node.agent.requests import (
     Work,
     container_name,
     container_request,
+    device_requests,
     file_requests,
     lenders_needed,
     own_network,
     registry_of,
 )
 from node.agent.tasks import TaskState
-from node.runtime.base import ContainerNetwork, Refused
-from node.volumes.plan import volume_plan
+from node.runtime.base import ContainerNetwork, Refused, Volume
+from node.volumes.plan import removable_volumes, volume_plan
 from tests.node_agent import CLUSTER, NODE, a_task, an_entry, task_id
 
 DB = ServiceKey("shop", "db")
@@ -204,3 +206,70 @@ def test_a_container_on_the_machines_stack_is_reached_at_the_node() -> None:
     state = TaskState(task_id(1), task.slot, state=AttemptState.RUNNING, container_id="c")
     facts = service_facts(Share(assignment), [state], "10.0.0.1")
     assert facts[ServiceKey("shop", "web")].endpoints[0].address == "10.0.0.1"
+
+
+A, B, C = "GPU-a", "GPU-b", "GPU-c"
+GPU = ("gpu",)
+
+
+@pytest.mark.parametrize(
+    ("devices", "gpu_ids", "wanted"),
+    [
+        pytest.param((), (), (), id="none"),
+        pytest.param(
+            (DeviceRequest(count=2, capabilities=GPU),),
+            (A, B),
+            (DeviceRequest(device_ids=(A, B), capabilities=GPU),),
+            id="chosen ones in place of a number",
+        ),
+        pytest.param(
+            (
+                DeviceRequest(count=1, capabilities=GPU),
+                DeviceRequest("other", count=3),
+                DeviceRequest("nvidia", count=1),
+            ),
+            (A, B),
+            (
+                DeviceRequest(device_ids=(A,), capabilities=GPU),
+                DeviceRequest("other", count=3),
+                DeviceRequest("nvidia", device_ids=(B,)),
+            ),
+            id="each request gets its own",
+        ),
+        pytest.param(
+            (DeviceRequest(device_ids=(C,), capabilities=GPU),),
+            (),
+            (DeviceRequest(device_ids=(C,), capabilities=GPU),),
+            id="named by the user",
+        ),
+        pytest.param(
+            (),
+            (A,),
+            (DeviceRequest("nvidia", device_ids=(A,), capabilities=GPU),),
+            id="asked for beside Compose",
+        ),
+    ],
+)
+def test_docker_is_asked_for_the_gpus_that_placement_chose(
+    devices: tuple[DeviceRequest, ...], gpu_ids: tuple[str, ...], wanted: tuple[DeviceRequest, ...]
+) -> None:
+    """By their ids, so that no two tasks get the same one."""
+    assert device_requests(devices, gpu_ids) == wanted
+
+
+def test_only_what_this_cluster_made_for_the_project_is_removed() -> None:
+    """By labels; a volume of the same name that somebody else made is kept."""
+
+    def a_volume(name: str, cluster: str, project: str) -> Volume:
+        labels = (("dray.cluster-id", cluster), ("dray.project", project), ("own", "label"))
+        return Volume(name, labels=labels)
+
+    volumes = [
+        a_volume("shop_data", CLUSTER, "shop"),
+        a_volume("shop_kept", CLUSTER, "shop"),
+        a_volume("shop_other", CLUSTER, "other"),
+        a_volume("shop_foreign", "another", "shop"),
+        Volume("shop_bare"),
+    ]
+    names = ("shop_data", "shop_other", "shop_foreign", "shop_bare", "shop_gone")
+    assert removable_volumes(names, volumes, "shop", CLUSTER) == ("shop_data",)
