@@ -12,6 +12,7 @@ from dray.errors import Unavailable
 from dray.model import AttemptState, ProjectParts, ServiceKey
 from node.agent.alone import PlainNetwork
 from node.agent.contents import ContentFiles
+from node.agent.logs import Followed
 from node.agent.requests import Work, container_request
 from node.agent.steps import Steps
 from node.agent.tasks import ContainerStopped, StopCause, TaskState
@@ -68,7 +69,9 @@ async def stopped_after_s(
     around = Surroundings(clock, has_others=has_others, busy_until_s=clock.monotonic_s() + busy_s)
     around.is_blind = is_blind
     contents = ContentFiles(Contents(), folder, folder / "run")
-    steps = Steps(runtime, around, contents, around, around, clock, lambda: None)
+    steps = Steps(
+        runtime, around, contents, around, around, clock, lambda: None, Followed().read_out
+    )
     work = Work(CLUSTER, "n1", a_task(), an_entry(stop_grace_s=GRACE_S), ProjectParts("shop"), 1)
     request = container_request(work, ContainerNetwork("none"), mounts=(), files=(), lenders={})
     made = await runtime.create(request)
