@@ -238,7 +238,9 @@ class SimNode:
             asyncio.create_task(self._probe(), name=f"{self.name} probes"),
         ]
         for run in self.runs.values():
-            if run.state is AttemptState.PENDING:
+            if run.task.stop:
+                self._stop(run)
+            elif run.state is AttemptState.PENDING:
                 self._begin(run)
 
     def kill_daemon(self) -> None:
@@ -281,7 +283,8 @@ class SimNode:
         self._tasks = []
         self._stream = None
         for run in self.runs.values():
-            if run.work is not None and run.state is not AttemptState.RUNNING:
+            is_its_own = run.task.stop or run.state is not AttemptState.RUNNING
+            if run.work is not None and is_its_own:
                 run.work.cancel()
 
     # ---- the stream
