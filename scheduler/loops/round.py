@@ -41,7 +41,8 @@ from scheduler.loops.steps import Step
 from scheduler.loops.tell import condition_events, leader_event, pending_of, round_events
 from scheduler.metrics import Metrics
 from scheduler.nodes.streams import NodeStreams
-from scheduler.reconcile import CreateTask, MoveTask, Scope, StopTask
+from scheduler.reconcile import CreateTask, MoveTask, Scope, StopTask, VolumeRemoval
+from scheduler.reconcile.removed import AGAIN_S
 from scheduler.store.base import Committed, Conflict, Put, Store, Txn
 from scheduler.store.keys import LEADER, assignment_key
 from scheduler.store.mirror import Mirror
@@ -143,6 +144,7 @@ class Rounds:
         self._before: Snapshot | None = None
         self._pending: dict[SlotKey, str] = {}
         self._notes: dict[str, str] = {}
+        self._removed_at_s: dict[VolumeRemoval, float] = {}
         self._wake_at_unix_s: float | None = None
         epoch = term.epoch
         shown = f"{epoch.generation}/{epoch.create_revision}"
@@ -270,7 +272,28 @@ class Rounds:
         for batch in (*verdict_batches(snapshot, planned.plan.verdicts), *self._batches):
             if (end := await self._write(planned, batch, outcome)) is not _End.DONE:
                 return end
+        if (end := await self._remove_volumes(planned)) is not _End.DONE:
+            return end
         return await self._tell(planned, outcome)
+
+    async def _remove_volumes(self, planned: RoundPlan) -> _End:
+        """Tell nodes which volumes go with their project, if this is still the leader.
+
+        Data that is gone does not come back: the fence is asked although nothing is written.
+        """
+        now_s = self._clock.monotonic_s()
+        asked = planned.plan.removals
+        known = self._removed_at_s
+        due = [each for each in asked if now_s - known.get(each, -math.inf) >= AGAIN_S]
+        if due:
+            answer = await self._commit_txn(Txn(fences_of(planned.snapshot, self._term.fence), ()))
+            if isinstance(answer, Conflict):
+                return self._why(answer)
+        for each in due:
+            self._streams.remove_volumes(each.node_id, each.project, each.names)
+        self._removed_at_s = {each: known.get(each, now_s) for each in asked}
+        self._removed_at_s |= dict.fromkeys(due, now_s)
+        return _End.DONE
 
     async def _write(self, planned: RoundPlan, batch: Batch, outcome: _Outcome) -> _End:
         """Commit one batch and note what it made."""

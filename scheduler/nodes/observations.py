@@ -109,6 +109,7 @@ class _Node:
     has_all: bool = False
     orphans: tuple[Orphan, ...] = ()
     volumes: dict[str, NodeVolume] = field(default_factory=dict)
+    has_all_volumes: bool = False
     pulls: tuple[PullProgress, ...] = ()
     seen: NodeObservation | None = None
     """What `observed` makes of it; None: something has changed since."""
@@ -130,6 +131,7 @@ class _Node:
                 is_leaving=self.is_leaving,
                 has_all_attempts=self.has_all,
                 volumes=frozenset(self.volumes),
+                has_all_volumes=self.has_all_volumes,
             )
         return self.seen
 
@@ -426,13 +428,14 @@ class Observations:
         return has_changed
 
     def _take_volumes(self, node: _Node, message: VolumeReport) -> bool:
-        before = set(node.volumes)
+        before = (set(node.volumes), node.has_all_volumes)
+        node.has_all_volumes |= message.is_complete
         if message.is_complete:
             node.volumes = {}
         for name in message.gone:
             node.volumes.pop(name, None)
         node.volumes |= {volume.name: volume for volume in message.volumes}
-        return set(node.volumes) != before
+        return (set(node.volumes), node.has_all_volumes) != before
 
     def _forget_reporter(self, reporter: NodeId) -> None:
         for target in [target for target, by in self._findings.items() if reporter in by]:

@@ -16,7 +16,16 @@ from dray.errors import Unavailable
 from dray.log import Logger
 from dray.model import Assignment, Epoch, ProjectParts
 from dray.names import NodeId, TaskId
-from scheduler.nodes.messages import Down, Hello, NodeConfig, OpenRelay, RemoveOrphans, Up, Welcome
+from scheduler.nodes.messages import (
+    Down,
+    Hello,
+    NodeConfig,
+    OpenRelay,
+    RemoveOrphans,
+    RemoveVolumes,
+    Up,
+    Welcome,
+)
 from scheduler.nodes.observations import ConditionChange, Observations
 from scheduler.nodes.outbox import Outbox
 from scheduler.nodes.sessions import (
@@ -203,6 +212,12 @@ class NodeStreams:
             Unavailable: The node has no stream.
         """
         self._told(node_id, RemoveOrphans(task_ids))
+
+    def remove_volumes(self, node_id: NodeId, project: str, names: tuple[str, ...]) -> None:
+        """Tell a node to remove volumes of a project; one without a stream is not told."""
+        link = self._link(node_id)
+        if link is not None:
+            link.put(RemoveVolumes(project, names))
 
     def open_relay(self, node_id: NodeId, message: OpenRelay) -> None:
         """Ask a node to open a relay.

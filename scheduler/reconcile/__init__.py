@@ -15,6 +15,7 @@ from scheduler.reconcile.actions import (
     VerdictChange,
     VerdictDrop,
     VerdictPut,
+    VolumeRemoval,
 )
 from scheduler.reconcile.held import Held, HeldIndex
 from scheduler.reconcile.observed import NodeObservation, Observed
@@ -40,5 +41,6 @@ __all__ = [
     "VerdictChange",
     "VerdictDrop",
     "VerdictPut",
+    "VolumeRemoval",
     "reconcile",
 ]

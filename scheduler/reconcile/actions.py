@@ -26,6 +26,7 @@ __all__ = [
     "VerdictChange",
     "VerdictDrop",
     "VerdictPut",
+    "VolumeRemoval",
 ]
 
 
@@ -179,6 +180,15 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class VolumeRemoval:
+    """Tell a node to remove volumes that it has; said again until it reports them gone."""
+
+    node_id: NodeId
+    project: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What is to be done; nothing in it is left to decide but which node a new task goes to.
 
@@ -189,6 +199,7 @@ class Plan:
         verdicts: What is to be stored of what was concluded. Independent of the actions: an action
             that rests on a verdict is planned when the verdict is stored. At most one a key.
         notes: For people.
+        removals: Volumes that go with their project.
         wake_at_unix_s: When the next round is due even if nothing happens; None: no such time.
     """
 
@@ -196,6 +207,7 @@ class Plan:
     actions: tuple[Action, ...] = ()
     verdicts: tuple[VerdictChange, ...] = ()
     notes: tuple[Note, ...] = ()
+    removals: tuple[VolumeRemoval, ...] = ()
     wake_at_unix_s: float | None = None
 
     def fields(self) -> dict[str, int]:

@@ -24,6 +24,7 @@ class NodeObservation:
         is_leaving: It said that it leaves for good, and waits for its tasks to move.
         has_all_attempts: It has listed all attempts that it knows since its life began.
         volumes: Names of the Docker volumes of the cluster's projects that it has.
+        has_all_volumes: It has listed them all in this term.
     """
 
     condition: NodeCondition
@@ -34,6 +35,7 @@ class NodeObservation:
     is_leaving: bool = False
     has_all_attempts: bool = False
     volumes: frozenset[str] = frozenset()
+    has_all_volumes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

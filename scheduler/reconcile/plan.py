@@ -30,6 +30,7 @@ from dray.names import IdFactory
 from scheduler.reconcile.actions import Action, ActionReason, Note, Plan, VerdictChange
 from scheduler.reconcile.held import Held
 from scheduler.reconcile.observed import Observed
+from scheduler.reconcile.removed import removed_projects
 from scheduler.reconcile.services import plan_service, subject_of
 from scheduler.reconcile.situation import Situation
 from scheduler.reconcile.slots import end_all
@@ -96,11 +97,14 @@ def reconcile(
             endings += end_all(situation, items, ActionReason.SERVICE_REMOVED)
     endings.sort(key=lambda action: action.slot)
     verdicts += loose_ends(situation)
+    removed = removed_projects(situation)
+    verdicts += removed.verdicts
     return Plan(
         snapshot.revision,
         (*endings, *beginnings),
         _once(verdicts),
-        tuple(notes),
+        (*notes, *removed.notes),
+        tuple(removed.removals),
         situation.wake_at_unix_s,
     )
 

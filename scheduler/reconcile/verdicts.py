@@ -36,7 +36,6 @@ def loose_ends(situation: Situation) -> list[VerdictChange]:
         *_nodes(situation),
         *_assignments(situation),
         *_rollouts(situation),
-        *_projects(situation),
     ]
 
 
@@ -93,19 +92,3 @@ def _rollouts(situation: Situation) -> Iterable[VerdictChange]:
     for slot, verdict in sorted(situation.snapshot.job_verdicts.items()):
         if slot.service_key not in services:
             yield VerdictDrop(verdict, _GONE)
-
-
-def _projects(situation: Situation) -> Iterable[VerdictChange]:
-    """Yield the end of projects that are being removed, once nothing of them runs."""
-    in_use = {key.project for key in situation.held} | {
-        key.project for key in situation.snapshot.services
-    }
-    for name, project in sorted(situation.snapshot.projects.items()):
-        if not project.is_removing or name in in_use:
-            continue
-        pins = [pin for key, pin in situation.snapshot.volume_pins.items() if key.project == name]
-        if project.remove_volumes and pins:
-            for pin in sorted(pins, key=lambda each: each.volume):
-                yield VerdictDrop(pin, "project removed with its volumes")
-        else:
-            yield ProjectDrop(name, "project removed")

@@ -12,20 +12,28 @@ import pytest
 
 from dray.clock import SystemClock
 from dray.log import get_logger
-from dray.model import ClusterRecord, Epoch, ServiceKey, StoreRevision
+from dray.model import ClusterRecord, Epoch, ProjectSpec, ServiceKey, StoreRevision, VolumeSpec
 from dray.names import RandomIds
 from dray.views import RoundStatus
 from scheduler.election.election import LeaderTerm
 from scheduler.loops.round import Rounds
 from scheduler.metrics import Metrics
-from scheduler.nodes.messages import AttemptReports, Hello, NodeConfig, Welcome
-from scheduler.nodes.streams import NodeStreams
+from scheduler.nodes.messages import (
+    AttemptReports,
+    Hello,
+    NodeConfig,
+    NodeVolume,
+    RemoveVolumes,
+    VolumeReport,
+    Welcome,
+)
+from scheduler.nodes.streams import Link, NodeStreams
 from scheduler.store import keys
 from scheduler.store.base import Committed, Compare, CompareField, Delete, Operation, Put, Txn
 from scheduler.store.codec import encode
 from scheduler.store.memory import CommitFault, MemoryData, MemoryStore
 from scheduler.store.mirror import Mirror
-from scheduler.store.records import LeaderRecord
+from scheduler.store.records import LeaderRecord, ProjectRecord
 from scheduler.store.snapshot import Snapshot
 from tests.builders import CLUSTER_ID, a_key, a_node, a_record, a_service, an_id, an_info, node_id
 
@@ -43,6 +51,8 @@ class World:
         self.mirror = Mirror(self.store, clock=self.clock, rng=random.Random(1), log=self.log)
         self.rounds: list[RoundStatus] = []
         self.epoch = Epoch(1, 0)
+        self.streams: NodeStreams | None = None
+        self.links: list[Link] = []
 
     async def write(self, *operations: Operation) -> StoreRevision:
         """Commit as a user would."""
@@ -77,14 +87,17 @@ def count(snapshot: Snapshot, service: ServiceKey) -> int:
     return sum(task.slot.service_key == service and not task.stop for task in tasks)
 
 
-def connect(streams: NodeStreams, number: int) -> None:
-    """Let a node connect and say that it runs nothing."""
+def connect(streams: NodeStreams, number: int) -> Link:
+    """Let a node connect and say that it runs nothing, and has a volume of shop."""
     record = a_node(number)
     config = NodeConfig(record, (), (), ())
     welcome = Welcome(ClusterRecord(CLUSTER_ID), config, an_id(8), "0.1.0")  # type: ignore[arg-type]
     hello = Hello(an_info(number))
     link = streams.open(hello, welcome, None)
     streams.receive(link, AttemptReports(is_complete=True))
+    volume = NodeVolume("shop", "data", "shop_data", "local", 5.0)
+    streams.receive(link, VolumeReport(is_complete=True, volumes=(volume,)))
+    return link
 
 
 @pytest.fixture
@@ -113,6 +126,7 @@ async def leading(executor: ThreadPoolExecutor) -> AsyncIterator[World]:
         log=world.log,
         registered=lambda: frozenset(world.mirror.snapshot.nodes),
     )
+    world.streams = streams
     rounds = Rounds(
         term,
         store=world.store,
@@ -131,7 +145,7 @@ async def leading(executor: ThreadPoolExecutor) -> AsyncIterator[World]:
         async with asyncio.timeout(DEADLINE_S):
             await world.mirror.wait_revision(created)
             for number in range(1, NODES + 1):
-                connect(streams, number)
+                world.links.append(connect(streams, number))
             tasks |= {asyncio.create_task(streams.run()), asyncio.create_task(rounds.run())}
             yield world
     finally:
@@ -184,3 +198,42 @@ async def test_a_deposed_leader_writes_nothing(executor: ThreadPoolExecutor) -> 
             await asyncio.sleep(0.01)
         assert world.mirror.snapshot.assignments == before.assignments
         assert world.rounds[-1].created == 0
+
+
+async def asked_to_remove(link: Link) -> RemoveVolumes:
+    """Return what a node is told about volumes."""
+    while not isinstance(message := await link.next(), RemoveVolumes):
+        pass
+    return message
+
+
+async def test_volumes_go_with_their_project(executor: ThreadPoolExecutor) -> None:
+    """Every node that has one is told to remove it; when all are gone so is the project."""
+    async with leading(executor) as world:
+        spec = ProjectSpec("shop", volumes=(VolumeSpec("data", "shop_data"),))
+        record = ProjectRecord(spec, is_removing=True, remove_volumes=True)
+        await world.write(Put(keys.project_key("shop"), encode(record)))
+        assert world.streams is not None
+        for link in world.links:
+            assert await asked_to_remove(link) == RemoveVolumes("shop", ("shop_data",))
+        assert "shop" in world.mirror.snapshot.projects
+        for link in world.links:
+            world.streams.receive(link, VolumeReport(is_complete=False, gone=("shop_data",)))
+        snapshot = world.mirror.snapshot
+        while "shop" in snapshot.projects:
+            snapshot = await world.mirror.wait_changed(snapshot.revision)
+
+
+async def test_a_deposed_leader_removes_no_volume(executor: ThreadPoolExecutor) -> None:
+    """What a later leader has let be made again is not its to remove."""
+    async with leading(executor) as world:
+        spec = ProjectSpec("shop", volumes=(VolumeSpec("data", "shop_data"),))
+        record = ProjectRecord(spec, is_removing=True, remove_volumes=True)
+        rounds = len(world.rounds)
+        await world.write(Delete(keys.LEADER), Put(keys.project_key("shop"), encode(record)))
+        while len(world.rounds) == rounds:
+            await asyncio.sleep(0.01)
+        for link in world.links:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await asked_to_remove(link)
