@@ -21,6 +21,7 @@ from scheduler.placement.lineage import Attributes, Lineage
 from scheduler.placement.node import (
     RESOURCES,
     NodeClass,
+    NodeRows,
     PlacementNode,
     PlacementRules,
     PortUse,
@@ -83,7 +84,7 @@ class ClusterView:
         drift: Tasks that came or went since the lineage began.
     """
 
-    nodes: tuple[PlacementNode, ...]
+    nodes: NodeRows
     rules: PlacementRules
     rows: Mapping[NodeId, int]
     resources: tuple[str, ...]
@@ -138,8 +139,9 @@ def cluster_view(
     tally = _Tally({}, {}, {}, {}, {}, 0)
     for node in ordered:
         tally.count(node.node_id, node.running, 1)
+    held = NodeRows(ordered)
     return ClusterView(
-        ordered,
+        held,
         rules,
         rows,
         resources,
@@ -155,7 +157,7 @@ def cluster_view(
         tally.ports,
         tally.kinds,
         tally.tasks,
-        Attributes(ordered),
+        Attributes(held),
     )
 
 
@@ -226,7 +228,7 @@ class _Change:
     """
 
     rows: NDArray[np.intp]
-    nodes: tuple[PlacementNode, ...]
+    nodes: NodeRows
     free: NDArray[np.int64]
     anew: tuple[int, ...]
     tally: _Tally
@@ -236,8 +238,8 @@ class _Change:
 
 def _exchange(view: ClusterView, now: Mapping[NodeId, PlacementNode]) -> _Change:
     """Return what becomes of a view with some of its nodes as they are now."""
-    rows = sorted(view.rows[node_id] for node_id in now)
-    nodes = list(view.nodes)
+    changed = {view.rows[node_id]: node for node_id, node in now.items()}
+    rows = sorted(changed)
     tally = _Tally(
         dict(view.replicas),
         dict(view.services),
@@ -251,8 +253,7 @@ def _exchange(view: ClusterView, now: Mapping[NodeId, PlacementNode]) -> _Change
     free = view.free.copy(order="K")
     anew: list[int] = []
     for row in rows:
-        old, new = nodes[row], now[nodes[row].node_id]
-        nodes[row] = new
+        old, new = view.nodes[row], changed[row]
         same_attributes &= _attributes(old) == _attributes(new)
         gone, come = _difference(old.running, new.running)
         turnover += tally.replace(new.node_id, gone, come)
@@ -264,7 +265,7 @@ def _exchange(view: ClusterView, now: Mapping[NodeId, PlacementNode]) -> _Change
             anew.append(row)
     return _Change(
         np.array(rows, dtype=np.intp),
-        tuple(nodes),
+        view.nodes.replaced(changed),
         free,
         tuple(anew),
         tally,

@@ -142,12 +142,11 @@ def _taken_one(room: Room, group: TaskGroup, ask: Ask, row: int) -> Filled:
 
 def _one(room: Room, group: TaskGroup, ask: Ask) -> int | None:
     """Return the row for a single task; None when something but the ranks has a say in it."""
-    ranks = room.ranks(ask)
     if group.pinned_to is not None:
         row = room.view.rows.get(group.pinned_to)
-        if row is None or ranks[row] == NOWHERE or ask.spec.placement.replicas_per_node_max:
+        if row is None or ask.spec.placement.replicas_per_node_max:
             return None
-        return row
+        return row if room.ranks(ask)[row] < NOWHERE else None
     most = apart_most(group.replicas_wanted) if group.replicas_wanted > 1 else UNLIMITED
     most = min(most, ask.spec.placement.replicas_per_node_max or UNLIMITED)
     if most < UNLIMITED and room.replicas.most_at(group.service):
@@ -155,12 +154,11 @@ def _one(room: Room, group: TaskGroup, ask: Ask) -> int | None:
             return None
         if room.replicas.most_at(group.service) >= most:
             own = room.replicas[group.service]
-            ranks = ranks.copy()
+            ranks = room.ranks(ask).copy()
             ranks[[row for row, count in own.items() if count >= most]] = NOWHERE
-    if not len(ranks):
-        return None
-    row = int(ranks.argmin())
-    return row if ranks[row] < NOWHERE else None
+            row = int(ranks.argmin()) if len(ranks) else 0
+            return row if len(ranks) and ranks[row] < NOWHERE else None
+    return room.first(ask)
 
 
 class _Chooser:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, TypeAlias
@@ -19,7 +20,10 @@ AttributeReader: TypeAlias = Callable[[PlacementNode], str | None]
 LABEL_PREFIX: Final = "node.labels."
 MASKS_MAX: Final = 256
 KEPT_MAX: Final = 256
-"""Columns that are kept of one cluster: 8 bytes a node each."""
+"""Kinds of task of which ranks are kept for one cluster: 17 bytes a node each."""
+
+ASKS_MAX: Final = 4096
+"""Services of which it is kept what they ask for."""
 
 CHANGES_MAX: Final = 4096
 """Views of one lineage."""
@@ -117,33 +121,34 @@ def _price(node: PlacementNode, label: str) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Columns that were computed of a view, but for some rows.
+    """Columns that were computed of a view.
 
     Attributes:
-        columns: Never changed any more.
+        columns: They belong to whoever takes them, and are changed in place.
         position: Of the view.
-        rows: Rows in which they do not hold for that view.
     """
 
     columns: tuple[NDArray[Any], ...]
     position: int
-    rows: NDArray[np.intp]
 
 
 class Lineage:
     """What a view and those folded from it share: which rows differ between any two of them.
 
+    Threads may share one: columns are taken out by one of them at a time, each in a single step.
+
     Attributes:
         changes: Rows that differ between view i and view i + 1.
-        kept: Columns by what they are of. At most `KEPT_MAX`.
         scoring: What columns of this lineage were scored by; None: none were.
+        asks: What services ask for, by identity of their specification. At most `ASKS_MAX`.
     """
 
     def __init__(self) -> None:
         """Begin with one view."""
         self.changes: list[NDArray[np.intp]] = []
-        self.kept: dict[Hashable, Kept] = {}
         self.scoring: Any = None
+        self.asks: OrderedDict[Hashable, Any] = OrderedDict()
+        self._kept: OrderedDict[Hashable, Kept] = OrderedDict()
 
     def grown(
         self, position: int, rows: NDArray[np.intp], drift: int, tasks: int
@@ -159,18 +164,36 @@ class Lineage:
         self.changes.append(rows)
         return self, position + 1
 
-    def stale(self, kept: Kept, position: int) -> NDArray[np.intp]:
-        """Return the rows in which kept columns may not hold for a view, some more than once."""
-        first, last = sorted((kept.position, position))
-        return np.concatenate([*self.changes[first:last], kept.rows])
+    def take(self, key: Hashable, position: int) -> tuple[Kept, NDArray[np.intp]] | None:
+        """Take columns out, for a view; nobody else has them until they are kept again.
 
-    def keep(self, columns: Mapping[Hashable, Kept]) -> None:
+        Args:
+            key: What they are of.
+            position: The view.
+
+        Returns:
+            The columns and the rows in which they may not hold, some more than once; None when
+            there are none, or somebody else has them.
+        """
+        found = self._kept.pop(key, None)
+        if found is None:
+            return None
+        first, last = sorted((found.position, position))
+        if first == last:
+            return found, np.zeros(0, dtype=np.intp)
+        return found, np.concatenate(self.changes[first:last])
+
+    def keep(self, key: Hashable, columns: Kept) -> None:
         """Keep columns; those that were kept longest go for them."""
-        kept = dict(self.kept)  # a copy takes the keys' hashes over, which are dear
-        for key, each in columns.items():
-            kept.pop(key, None)
-            kept[key] = each
-        self.kept = _bounded(kept, KEPT_MAX)
+        self._kept[key] = columns
+        if len(self._kept) > KEPT_MAX:
+            self._kept.popitem(last=False)
+
+    def keep_ask(self, key: Hashable, ask: object) -> None:
+        """Keep what a service asks for; the oldest goes for it."""
+        self.asks[key] = ask
+        if len(self.asks) > ASKS_MAX:
+            self.asks.popitem(last=False)
 
 
 def _bounded(values: dict[Hashable, Any], most: int) -> dict[Hashable, Any]:

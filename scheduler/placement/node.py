@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, overload
 
 from dray.model import (
     GpuRequest,
@@ -22,6 +23,7 @@ __all__ = [
     "RESOURCES",
     "TASKS",
     "NodeClass",
+    "NodeRows",
     "PlacementNode",
     "PlacementRules",
     "PortUse",
@@ -40,6 +42,9 @@ A node that does not report disk or pids (0) is not limited in them.
 """
 
 TASKS: Final = RESOURCES.index("tasks")
+
+BLOCK_NODES: Final = 128
+"""Nodes in one block of `NodeRows`."""
 
 _PERCENT: Final = 100
 _NO_RESERVE: Final = ResourceReservations()
@@ -94,6 +99,60 @@ class PlacementNode:
     taints: tuple[Taint, ...] = ()
     platform: Platform = Platform()
     running: tuple[RunningShare, ...] = ()
+
+
+class NodeRows(Sequence[PlacementNode]):
+    """Nodes by row. Immutable; a copy with other nodes in some rows shares all other blocks.
+
+    One tuple of 10,000 would be copied whole for each round, which costs more than the round.
+    """
+
+    __slots__ = ("_blocks", "_count")
+
+    def __init__(self, nodes: Sequence[PlacementNode]) -> None:
+        """Hold these nodes."""
+        self._count = len(nodes)
+        starts = range(0, self._count, BLOCK_NODES)
+        self._blocks = [tuple(nodes[start : start + BLOCK_NODES]) for start in starts]
+
+    def replaced(self, nodes: Mapping[int, PlacementNode]) -> NodeRows:
+        """Return the same with other nodes in the rows that are named."""
+        changed: dict[int, list[PlacementNode]] = {}
+        for row, node in nodes.items():
+            number, index = divmod(row, BLOCK_NODES)
+            if number not in changed:
+                changed[number] = list(self._blocks[number])
+            changed[number][index] = node
+        copied = NodeRows(())
+        copied._count = self._count
+        copied._blocks = blocks = list(self._blocks)
+        for number, block in changed.items():
+            blocks[number] = tuple(block)
+        return copied
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, row: int) -> PlacementNode: ...
+    @overload
+    def __getitem__(self, row: slice) -> tuple[PlacementNode, ...]: ...
+    def __getitem__(self, row: int | slice) -> PlacementNode | tuple[PlacementNode, ...]:
+        if isinstance(row, slice):
+            return tuple(self)[row]
+        if not 0 <= row < self._count:
+            raise IndexError(row)
+        return self._blocks[row // BLOCK_NODES][row % BLOCK_NODES]
+
+    def __iter__(self) -> Iterator[PlacementNode]:
+        for block in self._blocks:
+            yield from block
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NodeRows) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
 
 
 @dataclass(frozen=True, slots=True)

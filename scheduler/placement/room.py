@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,7 @@ ARRIVING_SHARE: Final = 8
 """Rounds of less than one such part of what runs are scored by the mix of what runs."""
 
 _ROUNDING: Final = 1e-9
+_BOARD: Final = "board"  # what the columns of boards are kept as
 _Key = TypeVar("_Key", bound=Hashable)
 
 
@@ -138,12 +139,13 @@ class Ranked:
         ask: The task.
         scored: float64[n_scored], what it takes of what the score looks at.
         allowed: bool[n_nodes], where it may run at all.
-        ranks: int64[n_nodes].
+        ranks: int64[n_nodes]; `NOWHERE` where they are stale.
         after: float64[n_nodes], the value of each node once it has taken one.
+        is_stale: bool[n_nodes], where the node has changed and has no rank yet.
         seen: How much of the room's log the ranks know of.
     """
 
-    __slots__ = ("after", "allowed", "ask", "ranks", "scored", "seen")
+    __slots__ = ("after", "allowed", "ask", "is_stale", "ranks", "scored", "seen")
 
     def __init__(
         self,
@@ -152,6 +154,7 @@ class Ranked:
         allowed: NDArray[np.bool_],
         ranks: NDArray[np.int64],
         after: NDArray[np.float64],
+        is_stale: NDArray[np.bool_],
     ) -> None:
         """Keep the columns; they are changed in place."""
         self.ask = ask
@@ -159,7 +162,13 @@ class Ranked:
         self.allowed = allowed
         self.ranks = ranks
         self.after = after
+        self.is_stale = is_stale
         self.seen = 0
+
+    def outdate(self, rows: NDArray[np.intp]) -> None:
+        """Have no ranks of these rows until they are asked for."""
+        self.is_stale[rows] = True
+        self.ranks[rows] = NOWHERE
 
 
 class Board:
@@ -176,25 +185,41 @@ class Board:
     """
 
     def __init__(
-        self,
-        view: ClusterView,
-        free: NDArray[np.int64],
-        gpu_free: NDArray[np.int64],
-        scoring: Scoring,
-        values: NDArray[np.float64],
+        self, view: ClusterView, scoring: Scoring, kept: tuple[Kept, NDArray[np.intp]] | None
     ) -> None:
-        """Look at these columns of a view; they are kept, not copied."""
-        self.free = free
-        self.gpu_free = gpu_free
-        self.values = values
+        """Begin with a view.
+
+        Args:
+            view: The cluster.
+            scoring: What to score by.
+            kept: Columns of a board of another view, and the rows that differ; None: all anew.
+        """
         self.scored = scoring.columns
-        self.room = room_of(free[:, scoring.columns])
         self._view = view
         self._mix = scoring.mix
-        self.has_unknown = bool(np.isnan(values).any())
-        prices = view.attributes.price_ranks(view.rules.price_label) << PRICE_SHIFT
-        self.low = prices | (free[:, TASKS] >= view.capacity[:, TASKS])
         self._model = np.minimum(view.gpu_model[:, 0], MODELS_MAX) if view.gpu_model.size else None
+        if kept is None:
+            self.free = free = view.free.copy(order="K")
+            self.gpu_free = view.gpu_free.copy()
+            self.values = np.full(len(free), np.nan)
+            self.room = room_of(free[:, scoring.columns])
+            prices = view.attributes.price_ranks(view.rules.price_label) << PRICE_SHIFT
+            self.low = prices | (free[:, TASKS] >= view.capacity[:, TASKS])
+        else:
+            self.free, self.gpu_free, self.values, self.room, self.low = kept[0].columns
+            self.reset(view, kept[1])
+        self.has_unknown = True
+
+    @property
+    def columns(self) -> tuple[NDArray[Any], ...]:
+        """What a board of the next view can begin with."""
+        return self.free, self.gpu_free, self.values, self.room, self.low
+
+    def reset(self, view: ClusterView, rows: NDArray[np.intp]) -> None:
+        """Take the amounts of some rows from a view."""
+        self.free[rows] = view.free[rows]
+        self.gpu_free[rows] = view.gpu_free[rows]
+        self.amounts(rows)
 
     def fits(self, ask: Ask, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Return where there is room for one more task: bool[n_rows]."""
@@ -212,7 +237,8 @@ class Board:
         return np.where(ask.model_ok[self._view.gpu_model[rows]], devices, -1)
 
     def rank(self, kind: Ranked, rows: NDArray[np.intp]) -> None:
-        """Renew the ranks of some rows for a kind of task."""
+        """Renew the ranks of some rows for a kind of task; they are stale no more."""
+        kind.is_stale[rows] = False
         fits = self.fits(kind.ask, rows)
         fits &= kind.allowed[rows]
         if len(rows) <= FEW_ROWS and (kind.ask.gpu is None or self._model is not None):
@@ -242,17 +268,16 @@ class Board:
         self.values[rows] = self.worth(rows, self.room[rows], self.gpu_free[rows])
         self.has_unknown = False
 
-    def amounts(self, row: int, free: NDArray[np.int64]) -> None:
-        """Set the free amounts of a row; its value has to be found anew.
-
-        Args:
-            row: The row.
-            free: int64[n_resources].
-        """
-        self.free[row] = free
-        self.room[row] = room_of(free[self.scored])
-        self.values[row] = np.nan
+    def amounts(self, rows: NDArray[np.intp]) -> None:
+        """Take note of other free amounts of some rows; their values have to be found anew."""
+        if not len(rows):
+            return
+        free = self.free[rows]
+        self.room[rows] = room_of(free[:, self.scored])
+        self.values[rows] = np.nan
         self.has_unknown = True
+        is_unused = free[:, TASKS] >= self._view.capacity[rows, TASKS]
+        self.low[rows] = (self.low[rows] & -2) | is_unused
 
     def emptiness(
         self, ask: Ask, rows: NDArray[np.intp], free: NDArray[np.int64]
@@ -336,14 +361,8 @@ class Room:
         """
         self.view = view
         scoring, self._is_shared = _scoring(view, groups)
-        kept = view.lineage.kept.get("values") if self._is_shared else None
-        if kept is None:
-            values = np.full(len(view.nodes), np.nan)
-        else:
-            values = kept.columns[0].copy()
-            values[view.lineage.stale(kept, view.position)] = np.nan
-        free = view.free.copy(order="K")
-        self.board = Board(view, free, view.gpu_free.copy(), scoring, values)
+        kept = view.lineage.take(_BOARD, view.position) if self._is_shared else None
+        self.board = Board(view, scoring, kept)
         self.replicas = Counts(view.replicas, view.rows)
         self.ports = Counts[PortUse](view.ports, view.rows)
         self.services: dict[ServiceKey, ServiceSpec] = {}
@@ -353,14 +372,18 @@ class Room:
         self._log: list[int] = []
         self._ranked: dict[Hashable, Ranked] = {}
         self._known: dict[int, Ranked] = {}  # by identity of asks, all of which are kept below
-        self._asks: dict[tuple[int, PackingPolicy], Ask] = {}
+        self._asks: dict[Hashable, Ask] = {}
 
     def ask(self, group: TaskGroup) -> Ask:
-        """Return what a group asks for; a specification is read once."""
+        """Return what a group asks for; a specification is read once in a lineage."""
         key = (id(group.spec), group.project_policy)
         found = self._asks.get(key)
         if found is None:  # the ask holds the specification, so its identity is not used again
-            found = self._asks[key] = ask_of(self.view, group.spec, group.project_policy)
+            found = self.view.lineage.asks.get(key)
+            if found is None:
+                found = ask_of(self.view, group.spec, group.project_policy)
+                self.view.lineage.keep_ask(key, found)
+            self._asks[key] = found
         return found
 
     def fixed(self, ask: Ask) -> FixedMasks:
@@ -369,39 +392,56 @@ class Room:
 
     def ranks(self, ask: Ask) -> NDArray[np.int64]:
         """Return the rank of every node for one more task: int64[n_nodes]. Not to be changed."""
+        kind = self._kind(ask)
+        rows = np.flatnonzero(kind.is_stale)
+        if len(rows):
+            self.board.rank(kind, rows)
+        return kind.ranks
+
+    def first(self, ask: Ask) -> int | None:
+        """Return the row that ranks first for one more task, the lowest of several; None: none.
+
+        A rank is never below what it holds beside the score, so of the rows that have changed only
+        those are ranked anew that could still come first.
+        """
+        kind = self._kind(ask)
+        ranks = kind.ranks
+        if not len(ranks):
+            return None
+        row = ranks.argmin()
+        rows = kind.is_stale.nonzero()[0]
+        if len(rows) and ask.policy is not PackingPolicy.SPREAD:
+            rows = rows[self.board.low[rows] + (rows >= row) <= ranks[row]]
+        if len(rows):
+            self.board.rank(kind, rows)
+            row = ranks.argmin()
+        return int(row) if ranks[row] < NOWHERE else None
+
+    def _kind(self, ask: Ask) -> Ranked:
+        """Return the ranks of a kind of task, those of rows that have changed marked."""
         found = self._known.get(id(ask))
         if found is None:
             found = self._ranked.get(ask.key) or self._first_ranks(ask)
             self._ranked[ask.key] = self._known[id(ask)] = found
         if found.seen < len(self._log):
-            rows = np.array(list(set(self._log[found.seen :])), dtype=np.intp)
-            self.board.rank(found, rows)
+            found.outdate(np.array(self._log[found.seen :], dtype=np.intp))
             found.seen = len(self._log)
-        return found.ranks
-
-    def _first_ranks(self, ask: Ask) -> Ranked:
-        """Return the ranks now; of those that the view's lineage knows, only changed ones anew."""
-        view, board = self.view, self.board
-        allowed = self.fixed(ask).all & view.accepts_new
-        kept = view.lineage.kept.get(ask.key) if self._is_shared else None
-        if kept is None:
-            n_nodes = len(view.nodes)
-            ranks = np.full(n_nodes, NOWHERE, dtype=np.int64)
-            found = Ranked(ask, board.scored, allowed, ranks, np.full(n_nodes, np.nan))
-            board.rank(found, np.arange(n_nodes))
-        else:
-            ranks, after = kept.columns
-            found = Ranked(ask, board.scored, allowed, ranks.copy(), after.copy())
-            is_stale = np.zeros(len(ranks), dtype=np.bool_)
-            is_stale[view.lineage.stale(kept, view.position)] = True
-            is_stale[self._log] = True
-            board.rank(found, np.flatnonzero(is_stale))
-        found.seen = len(self._log)
         return found
 
-    def _changed(self) -> NDArray[np.intp]:
-        """Return the rows that were changed, in order."""
-        return np.array(sorted(set(self._log)), dtype=np.intp)
+    def _first_ranks(self, ask: Ask) -> Ranked:
+        """Return the ranks of the view; those that its lineage knows need not be found again."""
+        view, board = self.view, self.board
+        allowed = self.fixed(ask).all & view.accepts_new
+        taken = view.lineage.take(ask.key, view.position) if self._is_shared else None
+        if taken is not None:
+            kept, rows = taken
+            found = Ranked(ask, board.scored, allowed, *kept.columns)
+            found.outdate(rows)
+            return found
+        n_nodes = len(view.nodes)
+        ranks = np.full(n_nodes, NOWHERE, dtype=np.int64)
+        unknown, stale = np.full(n_nodes, np.nan), np.ones(n_nodes, dtype=np.bool_)
+        return Ranked(ask, board.scored, allowed, ranks, unknown, stale)
 
     def keep(self) -> None:
         """Leave what was computed to the rooms of this view and of those folded from it.
@@ -411,12 +451,12 @@ class Room:
         if not self._is_shared:
             return
         lineage, position = self.view.lineage, self.view.position
-        changed = self._changed()
-        kept: dict[Hashable, Kept] = {
-            key: Kept((kind.ranks, kind.after), position, changed)
-            for key, kind in self._ranked.items()
-        }
-        lineage.keep({**kept, "values": Kept((self.board.values,), position, changed)})
+        changed = np.array(sorted(set(self._log)), dtype=np.intp)
+        for key, kind in self._ranked.items():
+            kind.outdate(changed)  # the view knows nothing of what was placed
+            lineage.keep(key, Kept((kind.ranks, kind.after, kind.is_stale), position))
+        self.board.reset(self.view, changed)
+        lineage.keep(_BOARD, Kept(self.board.columns, position))
 
     def take(
         self,
@@ -467,7 +507,8 @@ class Room:
             devices: int64[n_devices].
         """
         self.board.gpu_free[row] = devices
-        self.board.amounts(row, free)
+        self.board.free[row] = free
+        self.board.amounts(np.array([row], dtype=np.intp))
         self._log.append(row)
 
     def _count_one(self, take: Take, row: int) -> None:
@@ -493,13 +534,8 @@ class Room:
         board, ask = self.board, take.ask
         rows = np.array(take.rows, dtype=np.intp)
         taken = np.array(take.counts, dtype=np.int64)[:, None] * (ask.amounts * sign)
-        free = taken_from(board.free[rows], taken)
-        board.free[rows] = free
-        board.room[rows] = room_of(free[:, board.scored])
-        board.values[rows] = np.nan
-        board.has_unknown = True
-        is_unused = free[:, TASKS] >= self.view.capacity[rows, TASKS]
-        board.low[rows] = (board.low[rows] & -2) | is_unused
+        board.free[rows] = taken_from(board.free[rows], taken)
+        board.amounts(rows)
         self._log += take.rows
         for row, count in zip(take.rows, take.counts, strict=True):
             self.replicas.add(take.service, row, count * sign)

@@ -110,7 +110,7 @@ def test_small_rounds_keep_what_was_computed() -> None:
     followed = 0
     for number in range(1, 30):
         place(view, [a_group(SPECS[number % 4])])
-        assert view.lineage.kept
+        assert view.lineage.asks
         view = folded(view, [a_node(number, (3, 1))])
         nodes[number - 1] = view.nodes[number - 1]
         followed += view.position > 0
