@@ -37,6 +37,7 @@ __all__ = [
     "add_health_and_reflection",
     "channel_options",
     "client_channel",
+    "read_authority",
     "server",
     "server_options",
 ]
@@ -78,11 +79,7 @@ class TlsFiles:
                 key does not belong to the certificate.
         """
         cert, key, ca = (_read(path) for path in (self.cert, self.key, self.ca))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        try:
-            context.load_verify_locations(cadata=ca.decode("ascii", "ignore"))
-        except (ssl.SSLError, ValueError) as error:
-            raise FailedPrecondition(f"{self.ca} holds no certificate in PEM form") from error
+        context = _trusting(ca, self.ca)
         try:
             context.load_cert_chain(self.cert, self.key, password=_no_password)
         except (ssl.SSLError, ValueError) as error:
@@ -94,7 +91,13 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """What `TlsFiles` held, in PEM; the key never shows in `repr` or logs."""
+    """What `TlsFiles` held, in PEM; the key never shows in `repr` or logs.
+
+    Attributes:
+        cert: Own certificate; empty: a client that shows none.
+        key: Its private key; empty with `cert`.
+        ca: Certificates that the other side's must come from.
+    """
 
     cert: bytes
     key: bytes
@@ -103,6 +106,19 @@ class Tls:
     def __repr__(self) -> str:
         """Return the sizes only."""
         return f"Tls(cert=<{len(self.cert)} bytes>, key=<hidden>, ca=<{len(self.ca)} bytes>)"
+
+
+def read_authority(path: Path) -> Tls:
+    """Read what a client needs that shows no certificate: it knows the server's authority.
+
+    For etcd, which may tell its users by password. Blocks on the disk.
+
+    Raises:
+        FailedPrecondition: The file cannot be read, or holds no certificate.
+    """
+    ca = _read(path)
+    _trusting(ca, path)
+    return Tls(b"", b"", ca)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +202,7 @@ def client_channel(
     if tls is None:
         _refuse_plain_text(addresses, insecure=insecure, verb="connect to")
         return grpc.aio.insecure_channel(target, options=options, interceptors=interceptors)
-    credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.cert)
+    credentials = grpc.ssl_channel_credentials(tls.ca, tls.key or None, tls.cert or None)
     return grpc.aio.secure_channel(target, credentials, options=options, interceptors=interceptors)
 
 
@@ -221,6 +237,7 @@ def server(
         )
     if tls is None:
         _refuse_plain_text((address,), insecure=insecure, verb="listen on")
+    assert tls is None or tls.cert, "a server without a certificate"
     _keep_poller()
     made = grpc.aio.server(
         interceptors=tuple(interceptors),
@@ -308,6 +325,16 @@ def _cannot_listen(address: HostPort) -> DrayError:
         hint="the port is taken, or the address is not one of this host's",
         context={"address": str(address)},
     )
+
+
+def _trusting(ca: bytes, path: Path) -> ssl.SSLContext:
+    """Return a context that trusts the certificates of a file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(cadata=ca.decode("ascii", "ignore"))
+    except (ssl.SSLError, ValueError) as error:
+        raise FailedPrecondition(f"{path} holds no certificate in PEM form") from error
+    return context
 
 
 def _read(path: Path) -> bytes:

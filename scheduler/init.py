@@ -26,7 +26,7 @@ from dray.errors import (
 )
 from dray.model import ClusterLimits, ClusterRecord, GossipKey, StoreRevision
 from dray.names import ClusterId, IdFactory, RandomIds
-from dray.tls import Tls, TlsFiles
+from dray.tls import Tls, TlsFiles, read_authority
 from scheduler.store.base import Committed, Compare, CompareField, Item, Put, Store, Txn
 from scheduler.store.codec import decode_as, encode
 from scheduler.store.etcd import EtcdStore, Login
@@ -196,7 +196,7 @@ def run_init(
 
     Args:
         urls: etcd's client URLs, with commas between them.
-        files: Certificate, private key and authority for etcd; all or none.
+        files: Certificate, private key and authority for etcd: none, the authority, or all.
         login: User of etcd and its password; empty: none.
         insecure: Allow plain text to etcd beyond this machine.
         ranges: What to use instead of the defaults of `Ranges`, in its order.
@@ -240,11 +240,12 @@ def run_init(
 
 def _tls(files: tuple[str | None, str | None, str | None], *, is_tls: bool) -> Tls | None:
     cert, key, ca = (Path(name) if name else None for name in files)
-    if cert is None and key is None and ca is None and not is_tls:
-        return None
-    if cert is None or key is None or ca is None or not is_tls:
+    if (ca is not None) != is_tls or (cert is None) != (key is None) or (cert and not ca):
         raise InvalidRequest(
-            "https URLs and etcd's three TLS files go together",
-            hint="give --etcd-cert, --etcd-key and --etcd-ca with https URLs, or none of them",
+            "https URLs and etcd's TLS files go together",
+            hint="with https URLs give --etcd-ca, and --etcd-cert with --etcd-key if etcd asks "
+            "for a certificate; with http URLs none of them",
         )
-    return TlsFiles(cert, key, ca).read()
+    if ca is None:
+        return None
+    return read_authority(ca) if cert is None or key is None else TlsFiles(cert, key, ca).read()

@@ -24,7 +24,14 @@ from dray.log import Logger
 from dray.model import ContentRef
 from dray.names import RandomIds
 from dray.tasks import Supervisor
-from dray.tls import Tls, TlsFiles, add_health_and_reflection, client_channel, server
+from dray.tls import (
+    Tls,
+    TlsFiles,
+    add_health_and_reflection,
+    client_channel,
+    read_authority,
+    server,
+)
 from dray.views import RoundStatus
 from scheduler.api.environment import Environment
 from scheduler.api.sealing import NO_SEALER, Sealer, read_key
@@ -90,7 +97,7 @@ class Server:
         """
         settings = self._settings
         tls = await _read_tls(settings.tls_files)
-        etcd_tls = await _read_tls(self._etcd_files())
+        etcd_tls = await asyncio.to_thread(self._etcd_tls)
         memory = await asyncio.to_thread(EpochMemory.open, settings.data_dir, self._ids)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(memory.close)
@@ -105,11 +112,13 @@ class Server:
             )
             await self._supervise(parts, memory)
 
-    def _etcd_files(self) -> TlsFiles | None:
+    def _etcd_tls(self) -> Tls | None:
         settings = self._settings
-        if settings.etcd_cert is None or settings.etcd_key is None or settings.etcd_ca is None:
+        if settings.etcd_ca is None:
             return None
-        return TlsFiles(settings.etcd_cert, settings.etcd_key, settings.etcd_ca)
+        if settings.etcd_cert is None or settings.etcd_key is None:
+            return read_authority(settings.etcd_ca)
+        return TlsFiles(settings.etcd_cert, settings.etcd_key, settings.etcd_ca).read()
 
     @contextlib.asynccontextmanager
     async def _parts(self, memory: EpochMemory, tls: Tls | None) -> AsyncIterator[_Parts]:

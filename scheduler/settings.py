@@ -54,7 +54,11 @@ class SchedulerSettings(DaemonSettings):
     etcd_password: SecretStr = Field(
         SecretStr(""), description="Password of etcd_user. Not a flag: command lines are public."
     )
-    etcd_cert: FilePath | None = Field(None, description="Client certificate for etcd (PEM).")
+    etcd_cert: FilePath | None = Field(
+        None,
+        description="Client certificate for etcd (PEM); none where etcd asks for none "
+        "(no --client-cert-auth).",
+    )
     etcd_key: FilePath | None = Field(None, description="Private key of etcd_cert (PEM).")
     etcd_ca: FilePath | None = Field(
         None, description="Authority of etcd's certificates (PEM); needed with https URLs."
@@ -77,12 +81,13 @@ class SchedulerSettings(DaemonSettings):
             raise relation_error(("advertise",), "advertise needs the port that others connect to")
         if self.advertise.host in ("0.0.0.0", "::"):  # noqa: S104  (refused, not bound)
             raise relation_error(("advertise",), f"nobody can connect to {self.advertise}")
-        files = (self.etcd_cert, self.etcd_key, self.etcd_ca)
-        names = ("etcd_cert", "etcd_key", "etcd_ca")
-        if any(files) and not all(files):
-            raise relation_error(names, "etcd with TLS needs certificate, key and authority")
-        if any(files) != self.etcd[0].is_tls:
-            raise relation_error(("etcd", *names), "https URLs and etcd's TLS files go together")
+        own = ("etcd_cert", "etcd_key")
+        if bool(self.etcd_cert) != bool(self.etcd_key):
+            raise relation_error(own, "etcd_cert and etcd_key go together")
+        if self.etcd_cert and not self.etcd_ca:
+            raise relation_error((*own, "etcd_ca"), "etcd with TLS needs its authority, etcd_ca")
+        if bool(self.etcd_ca) != self.etcd[0].is_tls:
+            raise relation_error(("etcd", "etcd_ca"), "https URLs and etcd_ca go together")
         if bool(self.etcd_user) != bool(self.etcd_password.get_secret_value()):
             raise relation_error(
                 ("etcd_user", "etcd_password"), "etcd_user and etcd_password go together"

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from dray.addresses import parse_host_port
-from dray.errors import PermissionDenied
+from dray.errors import PermissionDenied, Unavailable
 from dray.model import StoreRevision
+from dray.tls import Tls, read_authority
 from scheduler.store.base import Committed, Put, Txn
-from scheduler.store.etcd import EtcdStore, Login
+from scheduler.store.etcd import EtcdLimits, EtcdStore, Login
+from tests.certificates import Authority
 from tests.lab.etcd import EtcdCluster
 
 DEADLINE_S = 30.0
@@ -22,17 +24,22 @@ DEADLINE_S = 30.0
 def etcd(tmp_path: Path) -> Iterator[EtcdCluster]:
     """Lend an etcd that lets the user `dray` work below /dray/."""
     with EtcdCluster(1, tmp_path) as cluster:
-        for command in (
-            "user add root:secret",
-            "role add dray",
-            "role grant-permission --prefix=true dray readwrite /dray/",
-            "user add dray:secret",
-            "user grant-role dray dray",
-            "auth enable",
-        ):
-            cluster.etcdctl(*command.split())
-        cluster.client_environment["ETCDCTL_USER"] = "root:secret"
+        _add_users(cluster)
         yield cluster
+
+
+def _add_users(cluster: EtcdCluster) -> None:
+    """Let the user `dray` work below /dray/, and nobody without a password."""
+    for command in (
+        "user add root:secret",
+        "role add dray",
+        "role grant-permission --prefix=true dray readwrite /dray/",
+        "user add dray:secret",
+        "user grant-role dray dray",
+        "auth enable",
+    ):
+        cluster.etcdctl(*command.split())
+    cluster.client_environment["ETCDCTL_USER"] = "root:secret"
 
 
 def client(etcd: EtcdCluster, password: str = "secret") -> EtcdStore:
@@ -87,3 +94,38 @@ async def test_a_wrong_password_is_refused_with_what_to_check(etcd: EtcdCluster)
         assert "wrong-password" not in str(caught.value) + repr(Login("dray", "wrong-password"))
     finally:
         await store.close()
+
+
+@pytest.fixture
+def tls_etcd(tmp_path: Path) -> Iterator[tuple[EtcdCluster, Tls, Tls]]:
+    """Lend an etcd that shows a certificate and asks for none, its authority, and another one."""
+    authority, stranger = Authority(tmp_path / "ca"), Authority(tmp_path / "other", "another")
+    files = authority.issue("etcd")
+    with EtcdCluster(
+        1,
+        tmp_path / "etcd",
+        extra_args=[f"--cert-file={files.cert}", f"--key-file={files.key}"],
+        client_scheme="https",
+        client_args=[f"--cacert={authority.ca}"],
+    ) as cluster:
+        _add_users(cluster)
+        yield cluster, read_authority(authority.ca), read_authority(stranger.ca)
+
+
+async def test_an_authority_and_a_password_are_enough(
+    tls_etcd: tuple[EtcdCluster, Tls, Tls],
+) -> None:
+    """No own certificate is shown; a server of another authority is not spoken to."""
+    etcd, ours, another = tls_etcd
+    address, login = parse_host_port(etcd.members[0].endpoint), Login("dray", "secret")
+    store = EtcdStore([address], ours, login=login)
+    stranger = EtcdStore([address], another, login=login, limits=EtcdLimits(call_s=3.0))
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            outcome = await store.commit(Txn((), (Put("/dray/a", b"1"),)))
+            assert isinstance(outcome, Committed)
+            with pytest.raises(Unavailable):
+                await stranger.get("/dray/a")
+    finally:
+        await store.close()
+        await stranger.close()

@@ -200,8 +200,10 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     [
         (("--advertise", "0.0.0.0:7400"), "nobody can connect to 0.0.0.0:7400"),
         (("--advertise", "10.0.0.1:0"), "advertise needs the port"),
-        (("--etcd", "https://127.0.0.1:2379"), "https URLs and etcd's TLS files go together"),
-        (("--etcd-ca", "/ca"), "etcd with TLS needs certificate, key and authority"),
+        (("--etcd", "https://127.0.0.1:2379"), "https URLs and etcd_ca go together"),
+        (("--etcd-ca", "/ca"), "https URLs and etcd_ca go together"),
+        (("--etcd-cert", "/c"), "etcd_cert and etcd_key go together"),
+        (("--etcd-cert", "/c", "--etcd-key", "/k"), "etcd with TLS needs its authority, etcd_ca"),
         (("--etcd-user", "root"), "etcd_user and etcd_password go together"),
         (("--etcd-password", "x"), "unrecognized arguments: --etcd-password"),
     ],

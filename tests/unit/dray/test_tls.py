@@ -16,6 +16,7 @@ from dray.tls import (
     TlsFiles,
     channel_options,
     client_channel,
+    read_authority,
     server,
     server_options,
 )
@@ -95,6 +96,17 @@ def test_good_files_are_read(tmp_path: Path) -> None:
     assert tls == Tls(files.cert.read_bytes(), files.key.read_bytes(), files.ca.read_bytes())
     assert "BEGIN" not in repr(tls)
     assert "key=<hidden>" in repr(tls)
+
+
+def test_an_authority_alone_is_read_and_serves_clients_only(tmp_path: Path) -> None:
+    """A client may know the server's authority and show nothing of its own."""
+    files = Authority(tmp_path).issue("n1")
+    tls = read_authority(files.ca)
+    assert tls == Tls(b"", b"", files.ca.read_bytes())
+    with pytest.raises(FailedPrecondition, match=r"n1\.key holds no certificate"):
+        read_authority(files.key)
+    with pytest.raises(AssertionError, match="without a certificate"):
+        server(HostPort("127.0.0.1", 0), tls)
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:
