@@ -271,6 +271,28 @@ async def test_write_without_a_connection_is_not_ambiguous(etcd1: EtcdCluster) -
         await put(store, key)
 
 
+async def test_that_all_of_etcd_is_away_is_said_soon(etcd3: EtcdCluster) -> None:
+    """Whoever may wait for an hour is told after a second, and served again when it is back."""
+    ends = [parse_host_port(end) for end in etcd3.endpoints]
+    limits = EtcdLimits(call_s=3_600.0, away_s=1.0)
+    store = EtcdStore(ends, None, rng=random.Random(1), limits=limits)
+    prefix = new_prefix()
+    try:
+        await put(store, f"{prefix}a")
+        for member in etcd3.members:
+            await away(etcd3.kill, member.index)
+        async with asyncio.timeout(SOON_S):
+            with pytest.raises(Unavailable):
+                await store.get(f"{prefix}a")
+            with pytest.raises(Unavailable):
+                await put(store, f"{prefix}b")
+        await away(etcd3.mend)
+        assert (await store.get(f"{prefix}a")).item is not None
+        assert (await store.get(f"{prefix}b")).item is None
+    finally:
+        await store.close()
+
+
 async def test_server_without_quorum_is_noticed(etcd3: EtcdCluster) -> None:
     """Two of three hang: reads fail in time, the status says who, and all goes on afterwards."""
     leader = await away(etcd3.leader)

@@ -74,6 +74,8 @@ class EtcdLimits:
         write_s: A write's answer, which is waited for once. A write that was on its way while etcd
             changed its leader (1 to 2 s) is lost and never answered: longer waits in vain; shorter
             calls a write ambiguous that a slow disk was still doing.
+        away_s: One call while no server can be connected to, not even one that is silent: etcd is
+            away as a whole, and a caller is better told than kept. Each server is tried once.
         connect_s: To reach a server.
         pause: After every server has failed once, and again after each further round.
     """
@@ -81,6 +83,7 @@ class EtcdLimits:
     call_s: float = 7.0
     attempt_s: float = 2.0
     write_s: float = 3.0
+    away_s: float = 2.0
     connect_s: float = 2.0
     pause: Backoff = _PAUSE
 
@@ -88,6 +91,7 @@ class EtcdLimits:
         """Check that the limits fit into one another."""
         assert 0 < self.attempt_s <= self.call_s
         assert 0 < self.write_s <= self.call_s
+        assert self.away_s > 0
         assert 0 < self.connect_s <= self.call_s
 
 
@@ -319,10 +323,14 @@ class Endpoints:
         Raises:
             AmbiguousWrite: It is a write, and may have been carried out.
             Unavailable: No server could be reached, or the store was closed. Nothing was changed.
+                Said after `limits.away_s` when none could even be connected to.
             DeadlineExceeded: A server was reached and did not answer a read.
         """
         clock = asyncio.get_running_loop().time
-        deadline_s = clock() + self.limits.call_s
+        start_s = clock()
+        deadline_s = start_s + self.limits.call_s
+        away_at_s = start_s + min(self.limits.away_s, self.limits.call_s)
+        is_reached = False
         failures = 0
         is_lost = False
         while True:
@@ -331,13 +339,15 @@ class Endpoints:
                 if self.is_closed:
                     raise NotDone("the store is closed")
                 await endpoint.connected(min(self.limits.connect_s, deadline_s - clock()))
+                is_reached = True
                 return await self._attempted(attempt, endpoint, deadline_s - clock())
             except (NotDone, Lost) as err:
                 self.failed(endpoint)
                 failures += 1
                 is_lost = is_lost or isinstance(err, Lost)
                 pause_s = self.pause_s(failures)
-                is_last = clock() + pause_s >= deadline_s
+                is_away = not is_reached and failures >= len(self.all)
+                is_last = clock() + pause_s >= (away_at_s if is_away else deadline_s)
                 if is_last or self.is_closed or (is_lost and effect is Effect.ONCE):
                     raise _given_up(what, effect, failures, err, is_lost=is_lost) from err
                 await self.pause(pause_s)
