@@ -67,7 +67,7 @@ RANGE_BYTES: Final = 48  # what a range takes before its entries
 LIST_ROOM_BYTES: Final = 980
 FACT_ENTRY_BYTES_MAX: Final = 18
 HASH_MAX: Final = 2**64 - 1
-CHUNK_BYTES: Final = 262_144  # a chunk of a pull ends with the node that fills it: below 400 kB
+CHUNK_BYTES: Final = 65_536  # a chunk of a pull ends with the node that fills it: below 110 kB
 
 
 @dataclass(slots=True)
