@@ -15,6 +15,7 @@ by size: run it on a quiet machine. Without Serf it measures ours alone.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -41,8 +42,19 @@ MEASURED = ("lab", "worlds", "large", "scenes", "fuzz", "thread")
 
 
 def lab(sizes: list[int], kinds: list[Kind], only: list[str], plan: Plan) -> list[object]:
-    """Run scenarios at each size with each kind of daemon; return the figures."""
+    """Run scenarios at each size with each kind of daemon; return the figures.
+
+    When it is ended before, those are returned that there are.
+    """
     found: list[object] = []
+    with contextlib.suppress(SystemExit):
+        _run(sizes, kinds, only, plan, found)
+    return found
+
+
+def _run(
+    sizes: list[int], kinds: list[Kind], only: list[str], plan: Plan, found: list[object]
+) -> None:
     for size in sizes:
         with netlab(size) as where:
             for kind in kinds:
@@ -53,7 +65,6 @@ def lab(sizes: list[int], kinds: list[Kind], only: list[str], plan: Plan) -> lis
                         figures["load"] = round(os.getloadavg()[0], 1)
                         found.append({"kind": kind.name, "size": size, "what": name, **figures})
                         print(json.dumps(found[-1]), file=sys.stderr, flush=True)
-    return found
 
 
 def _kinds(names: list[str]) -> list[Kind]:
