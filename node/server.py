@@ -27,7 +27,7 @@ from node.agent.alone import NoDiscovery, PlainNetwork
 from node.agent.contents import Content, ContentFiles, ContentSource
 from node.agent.disk import Disk
 from node.agent.faults import Faults
-from node.agent.peers import SUBNET_FACT, network_config, subnet_fact
+from node.agent.peers import SUBNET_FACT, is_anybody_there, network_config, subnet_fact
 from node.agent.publication import askers
 from node.agent.session.relays import RelayParts, Relays
 from node.agent.session.reports import Reports
@@ -56,6 +56,7 @@ __all__ = ["Server"]
 
 FAULTS_EVERY_S = 1.0
 NETWORK_AGAIN_S = 2.0
+PEERS_KEPT_S = 60.0  # those of an earlier life of the daemon, and until gossip hears of any
 MIB = 1024**2
 
 
@@ -320,9 +321,14 @@ class _Node:
         """Make the machine's network what the registry and gossip say, whenever that changes."""
         made = None
         sequence = -1
+        last = await asyncio.to_thread(self._base.disk.read_network)
+        before = last.peers if last is not None else ()
+        kept_until_s = self._base.clock.monotonic_s() + PEERS_KEPT_S
         while True:
             view = self._gossip.view()
-            wanted = network_config(self._config, self._settings.advertise, view)
+            if self._base.clock.monotonic_s() > kept_until_s and is_anybody_there(view):
+                before = ()  # gossip has told of everybody by now
+            wanted = network_config(self._config, self._settings.advertise, view, before)
             if wanted != made:
                 try:
                     await asyncio.to_thread(self._base.disk.write_network, wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from dray.model import FactKey, FactView, MemberState, NodeRecord
@@ -9,7 +10,14 @@ from dray.names import NodeId
 from node.agent.identity import NodeConfig
 from node.ports import NetworkConfig, NetworkPeer
 
-__all__ = ["SUBNET_FACT", "network_config", "peers_of", "subnet_fact"]
+__all__ = [
+    "SUBNET_FACT",
+    "is_anybody_there",
+    "network_config",
+    "peers_of",
+    "remembered_peers",
+    "subnet_fact",
+]
 
 SUBNET_FACT: Final = "node:subnet"
 """Name of the fact that says which addresses a node's containers have: "IPv4 [IPv6]", CIDR."""
@@ -40,15 +48,50 @@ def peers_of(view: FactView, own: NodeId) -> tuple[NetworkPeer, ...]:
     return tuple(sorted(peers, key=lambda peer: peer.node_id))
 
 
-def network_config(config: NodeConfig, address: str, view: FactView) -> NetworkConfig:
+def is_anybody_there(view: FactView) -> bool:
+    """Return whether gossip knows more members than the node itself."""
+    return sum(1 for _ in view.members()) > 1
+
+
+def remembered_peers(
+    view: FactView, before: Iterable[NetworkPeer], removed: Collection[NodeId]
+) -> tuple[NetworkPeer, ...]:
+    """Return the peers of an earlier life of the daemon that gossip has not told anything else of.
+
+    Not heard of is not gone: their containers stay within reach until gossip has told of them.
+
+    Args:
+        view: What gossip knows.
+        before: All peers that the daemon had when it ended.
+        removed: Nodes that an operator removed for good.
+    """
+    return tuple(peer for peer in before if peer.node_id not in removed and _is_unknown(view, peer))
+
+
+def _is_unknown(view: FactView, peer: NetworkPeer) -> bool:
+    member = view.member(peer.node_id)
+    if member is None:
+        return True
+    is_told = view.fact(FactKey(peer.node_id, SUBNET_FACT)) is not None
+    return not is_told and member.state is not MemberState.LEFT
+
+
+def network_config(
+    config: NodeConfig, address: str, view: FactView, before: Iterable[NetworkPeer] = ()
+) -> NetworkConfig:
     """Return what the machine's network should be made of.
 
     Args:
         config: What the leader told the node.
         address: Where peers reach it.
         view: What gossip knows.
+        before: The peers of an earlier life, while gossip may not have told of all of them.
     """
     record, cluster = config.record, config.cluster
+    found = peers_of(view, record.node_id)
+    subnets = {peer.subnet for peer in found}
+    kept = remembered_peers(view, before, config.removed_nodes)
+    peers = (*found, *(peer for peer in kept if peer.subnet not in subnets))
     return NetworkConfig(
         record.node_id,
         address,
@@ -57,5 +100,5 @@ def network_config(config: NodeConfig, address: str, view: FactView) -> NetworkC
         cluster.vip_range_cidr,
         record.subnet6,
         cluster.range6_cidr,
-        peers_of(view, record.node_id),
+        tuple(sorted(peers, key=lambda peer: peer.node_id)),
     )

@@ -28,7 +28,6 @@ from dray.model import (
     NetworkMode,
     ProjectParts,
     PublishedPort,
-    PublishMode,
     TaskAssignment,
     TaskTemplate,
 )
@@ -43,14 +42,16 @@ from node.network.attachments import (
     released,
     unpack,
 )
-from node.network.balance import PROTOCOLS, HeldPort
+from node.network.balance import HeldPort
 from node.network.balancer import Balancer
 from node.network.changes import NetworkChanges
-from node.network.claims import Claim, Claims
+from node.network.claims import Claims
 from node.network.commands import CommandFailed
 from node.network.echo import silent_gateways
 from node.network.engine import EngineNetworks
 from node.network.firewall import Firewall, open_connections
+from node.network.handover import Handover
+from node.network.hostports import HostPorts
 from node.network.ipam import NoAddress, allocate, gateway
 from node.network.isolation import local_task
 from node.network.observed import Observed, strays
@@ -65,7 +66,7 @@ from node.network.ruleset import TUNNEL_PORT
 from node.ports import Attached, AttachRefused, NetworkConfig
 from node.runtime.base import ContainerNetwork
 
-__all__ = ["HANDOVER_S", "REPAIR_PERIOD_S", "MachineNetwork", "ResolvConf", "ViewSource"]
+__all__ = ["REPAIR_PERIOD_S", "MachineNetwork", "ResolvConf", "ViewSource"]
 
 REPAIR_PERIOD_S: Final = 30.0
 REPAIR_PAUSE_S: Final = 1.0  # at least between two looks at the machine, however much changes
@@ -73,7 +74,6 @@ REPAIR_PAUSE_MAX_S: Final = 10.0
 REPAIR_SHARE_MAX: Final = 0.1  # of the time that is spent looking while things keep changing
 ECHO_AGAIN_S: Final = 5.0  # after somebody was not heard through the tunnel
 WRITE_PAUSE_S: Final = 0.05  # between two writes of the table, however often gossip changes
-HANDOVER_S: Final = 5.0  # how long the table of an earlier daemon serves before it is replaced
 PASSES_MAX: Final = 4  # of observing and repairing: a later one sees what an earlier one made
 FAULTS_MAX: Final = 32  # sentences that are reported at once
 
@@ -119,6 +119,7 @@ class MachineNetwork:
         self._resolv_conf = resolv_conf
         self._firewall = Firewall()
         self._claims = Claims()
+        self._host_ports = HostPorts(self._claims)
         self._config: NetworkConfig | None = None
         self._attachments: Attachments | None = None
         self._balancer: Balancer | None = None
@@ -126,7 +127,8 @@ class MachineNetwork:
         self._unheard: list[str] = []
         self._echo_at_s = clock.monotonic_s() + REPAIR_PERIOD_S / 6  # peers start together
         self._early: dict[TaskId, str] = {}  # adopted before the node knew its subnet
-        self._handover_until_s = 0.0
+        self._handover: Handover | None = None  # while an earlier daemon's table serves
+        self._view: FactView | None = None
         self._faults: dict[str, Fault] = {}
         # One thread each: what a cancelled caller has begun ends before the next begins.
         self._machine_thread = ThreadPoolExecutor(1, thread_name_prefix="network-machine")
@@ -176,7 +178,8 @@ class MachineNetwork:
 
     def _next_look_s(self) -> float:
         now_s = self._clock.monotonic_s()
-        waits_s = (self._handover_until_s - now_s, self._echo_at_s - now_s, REPAIR_PERIOD_S)
+        handover_s = self._handover.ends_s if self._handover else 0.0
+        waits_s = (handover_s - now_s, self._echo_at_s - now_s, REPAIR_PERIOD_S)
         return min(wait_s for wait_s in waits_s if wait_s > 0)
 
     async def _look(self, config: NetworkConfig) -> None:
@@ -220,18 +223,21 @@ class MachineNetwork:
                 attachments = adopted(attachments, task_id, address)
             self._attachments, self._early, self._was_whole = attachments, {}, False
             self._balancer = None
+        is_new = self._balancer is None
         if self._balancer is None:
             self._balancer = Balancer(config, self._firewall, self._claims)
             for task_id, task in self._attachments.tasks.items():
                 self._balancer.set_task(task_id, task)
-                self._claim_again(task)
+                self._host_ports.take_again(task)
             if await self._of_table(self._firewall.exists):
-                self._handover_until_s = self._clock.monotonic_s() + HANDOVER_S
+                self._handover = Handover(self._clock.monotonic_s())
         elif config != self._config:
             balancer = self._balancer
             async with self._writing:
                 await self._of_table(balancer.configure, config)
         self._config = config
+        if is_new and self._view is not None:
+            await self._take_view(self._view)
 
     async def _repair(self, config: NetworkConfig) -> None:
         for _ in range(PASSES_MAX):
@@ -310,7 +316,11 @@ class MachineNetwork:
         )
         if isinstance(outcome, NoAddress):
             return AttachRefused(outcome.message, retryable=outcome.retryable)
-        held = self._host_ports(task, ports)
+        before = self._attachments.tasks.get(task.task_id)
+        if before is not None and before.ports:
+            held: tuple[HeldPort, ...] | AttachRefused = before.ports  # it keeps those that it has
+        else:
+            held = self._host_ports.take(task.slot.service_key, ports, self._attachments.tasks)
         if isinstance(held, AttachRefused):
             return held
         known = AttachedTask(
@@ -357,7 +367,7 @@ class MachineNetwork:
         task = self._attachments.tasks.get(task_id)
         self._attachments = released(self._attachments, task_id, self._clock.unix_s())
         if task is not None and task.ports:
-            self._keep_claims_of_tasks(task)
+            self._host_ports.keep(task.service, self._attachments.tasks)
         with contextlib.suppress(FileNotFoundError):
             self._resolv_conf_path(task_id).unlink()
         await self._set_task(task_id, None)
@@ -370,64 +380,6 @@ class MachineNetwork:
     def problems(self) -> tuple[Fault, ...]:
         """Return what is wrong with the machine's network now."""
         return tuple(self._faults.values())[:FAULTS_MAX]
-
-    def _host_ports(
-        self, task: TaskAssignment, ports: tuple[PublishedPort, ...]
-    ) -> tuple[HeldPort, ...] | AttachRefused:
-        """Claim a task's ports in host mode; it keeps those that it has."""
-        assert self._attachments is not None
-        known = self._attachments.tasks.get(task.task_id)
-        if known is not None and known.ports:
-            return known.ports
-        owner = _host_owner(task.slot.service_key.project, task.slot.service_key.service)
-        held: list[HeldPort] = []
-        for port in ports:
-            if port.mode is not PublishMode.HOST:
-                continue
-            taken = self._claim_host_port(port, owner)
-            if isinstance(taken, AttachRefused):
-                self._keep_claims(owner)
-                return taken
-            held.append(taken)
-        return tuple(held)
-
-    def _claim_host_port(self, port: PublishedPort, owner: str) -> HeldPort | AttachRefused:
-        protocol = PROTOCOLS.get(port.protocol)
-        if protocol is None or ":" in port.host_ip:
-            what = f"{port.protocol.name} ports" if protocol is None else "IPv6 addresses"
-            return AttachRefused(f"{what} cannot be published: port {port.target} of the service")
-        if port.published and not port.published_end:
-            problem = self._claims.take(Claim(protocol, port.host_ip, port.published), owner)
-            number: int | None = None if problem else port.published
-        else:
-            numbers = range(port.published, port.published_end + 1) if port.published else ()
-            number = self._claims.take_one_of(protocol, port.host_ip, numbers, owner)
-            problem = f"no port of {port.published}-{port.published_end}/{protocol} is free"
-        if number is None:
-            return AttachRefused(f"{problem}: publish another one, or free it", retryable=True)
-        return HeldPort(protocol, port.host_ip, number, port.target)
-
-    def _claim_again(self, task: AttachedTask) -> None:
-        """Claim a running task's ports after a start; one that is taken now stays published."""
-        owner = _host_owner(task.service.project, task.service.service)
-        for port in task.ports:
-            self._claims.take(Claim(port.protocol, port.host_ip, port.number), owner)
-
-    def _keep_claims_of_tasks(self, task: AttachedTask) -> None:
-        self._keep_claims(_host_owner(task.service.project, task.service.service))
-
-    def _keep_claims(self, owner: str) -> None:
-        """Give back the ports of a service that none of its tasks holds any more."""
-        assert self._attachments is not None
-        self._claims.keep_only(
-            owner,
-            [
-                Claim(port.protocol, port.host_ip, port.number)
-                for task in self._attachments.tasks.values()
-                if _host_owner(task.service.project, task.service.service) == owner
-                for port in task.ports
-            ],
-        )
 
     def _resolv_conf_path(self, task_id: TaskId) -> Path:
         return self._folder / "resolv" / task_id
@@ -455,19 +407,47 @@ class MachineNetwork:
         """
         sequence = -1
         while True:
-            view = await discovery.wait_view(sequence)
-            sequence = view.sequence
-            balancer = self._balancer
-            if balancer is None:
+            view = await self._next_view(discovery, sequence)
+            if view is None:
+                await self._write(lambda _: None)
+                continue
+            sequence, self._view = view.sequence, view
+            if self._balancer is None:
                 await self._clock.sleep(REPAIR_PAUSE_S)
                 sequence = -1
-                continue
-            if self._is_serving_old_table():
-                async with self._writing:
-                    await self._of_table(balancer.set_view, view)
-            else:
-                await self._write(partial(Balancer.set_view, view=view))
+            elif await self._take_view(view):
                 await self._clock.sleep(WRITE_PAUSE_S)
+
+    async def _next_view(self, discovery: ViewSource, sequence: int) -> FactView | None:
+        """Return a newer view; None: there is none yet, and the earlier daemon's table is due."""
+        if not self._is_serving_old_table():
+            self._handover = None
+            return await discovery.wait_view(sequence)
+        assert self._handover is not None
+        rest_s = self._handover.ends_s - self._clock.monotonic_s()
+        newer = asyncio.ensure_future(discovery.wait_view(sequence))
+        due = asyncio.ensure_future(self._clock.sleep(rest_s))
+        try:
+            await asyncio.wait({newer, due}, return_when=asyncio.FIRST_COMPLETED)
+            return newer.result() if newer.done() else None
+        finally:
+            newer.cancel()
+            due.cancel()
+            await asyncio.wait({newer, due})
+
+    async def _take_view(self, view: FactView) -> bool:
+        """Take over what gossip says; return whether the table was written."""
+        if not self._is_serving_old_table():
+            await self._write(partial(Balancer.set_view, view=view))
+            return True
+        assert self._handover is not None
+        assert self._config is not None
+        peers = {peer.node_id for peer in self._config.peers} - {self._config.node_id}
+        now_s = self._clock.monotonic_s()
+        self._handover = self._handover.seen(view, self._config.node_id, peers, now_s)
+        async with self._writing:
+            await self._of_table(self._required().set_view, view)
+        return False
 
     async def _set_task(self, task_id: TaskId, task: AttachedTask | None) -> None:
         balancer = self._required()
@@ -499,8 +479,9 @@ class MachineNetwork:
 
     def _is_serving_old_table(self) -> bool:
         """Return whether an earlier daemon's table still serves while this one learns."""
-        is_young = self._clock.monotonic_s() < self._handover_until_s
-        return is_young and not self._required().is_handed_over
+        if self._handover is None or self._required().is_handed_over:
+            return False
+        return self._clock.monotonic_s() < self._handover.ends_s
 
     def _required(self) -> Balancer:
         if self._balancer is None:
@@ -557,10 +538,6 @@ class MachineNetwork:
         for thread in (self._machine_thread, self._table_thread):
             thread.shutdown(wait=False, cancel_futures=True)
         await self._engine.close()
-
-
-def _host_owner(project: str, service: str) -> str:
-    return f"{project}/{service} (host mode)"
 
 
 def _shared_stack(template: TaskTemplate) -> Attached | AttachRefused:

@@ -359,6 +359,15 @@ class Cluster:
                 version = FactVersion(1, self.version)
                 yield Fact(FactKey(node.node_id, service_fact_name(key)), version, value)
 
+    def mend(self) -> None:
+        """Bring back what a failed test may have left behind: everybody runs and knows all."""
+        self.lab.mend()
+        for node in self.nodes:
+            if node.process is None:
+                node.start()
+                node.ask("ensure", node.config)
+        self.tell()
+
     def own_processes(self) -> set[int]:
         """Return the ids of the daemons and the servers."""
         running = [node.process for node in self.nodes if node.process is not None]
