@@ -34,6 +34,7 @@ __all__ = [
     "host_entries",
     "membership_entries",
     "published_ports",
+    "service_keys",
     "service_table",
 ]
 
@@ -104,6 +105,14 @@ def service_table(
             port.protocol, port.host_ip, port.number, found, is_sticky=facts.affinity
         )
     return ServiceTable(arrangement, entries)
+
+
+def service_keys(vip: str, ports: Iterable[HeldPort]) -> frozenset[Entry]:
+    """Return the entries by which packets find a service: its address, and its ports."""
+    keys = {_port_key(port.protocol, port.host_ip, port.number) for port in ports}
+    if vip:
+        keys.add(("vip", vip))
+    return frozenset(Entry(f"{family}s", key) for family, key in keys)
 
 
 def host_entries(held: Iterable[tuple[HeldPort, str]]) -> Entries:
@@ -208,9 +217,14 @@ def published_ports(facts: ServiceFacts) -> tuple[HeldPort, ...]:
 def _port_family(
     protocol: str, host_ip: str, number: int, targets: Sequence[str], *, is_sticky: bool
 ) -> dict[Entry, str]:
+    family, key = _port_key(protocol, host_ip, number)
+    return _family(family, key, targets, is_sticky)
+
+
+def _port_key(protocol: str, host_ip: str, number: int) -> tuple[str, str]:
     if host_ip and host_ip != "0.0.0.0":  # noqa: S104 - compared, not bound
-        return _family("at", f"{host_ip} . {protocol} . {number}", targets, is_sticky)
-    return _family("pub", f"{protocol} . {number}", targets, is_sticky)
+        return "at", f"{host_ip} . {protocol} . {number}"
+    return "pub", f"{protocol} . {number}"
 
 
 def _family(family: str, key: str, targets: Sequence[str], is_sticky: bool) -> dict[Entry, str]:

@@ -7,13 +7,21 @@ thread of the network.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from dray.errors import DrayError
-from dray.model import EndpointView, FactView, MemberState, ServiceFacts, ServiceKey
+from dray.model import (
+    EndpointView,
+    FactKey,
+    FactView,
+    MemberState,
+    ServiceFacts,
+    ServiceKey,
+)
 from dray.names import NodeId, TaskId
 from node.discovery import Standing, standing
+from node.gossip.packing import service_fact_name
 from node.network import kernel, plan
 from node.network.attachments import AttachedTask
 from node.network.balance import (
@@ -22,9 +30,11 @@ from node.network.balance import (
     host_entries,
     membership_entries,
     published_ports,
+    service_keys,
     service_table,
 )
 from node.network.claims import Claim, Claims
+from node.network.earlier import Earlier
 from node.network.firewall import Firewall
 from node.network.ipam import gateway
 from node.network.isolation import local_entries
@@ -34,6 +44,7 @@ from node.ports import NetworkConfig, NetworkPeer
 __all__ = ["Balancer"]
 
 _PEERS: Final = "peers"
+_EARLIER: Final = "~earlier"  # behind all other owners: they are served before it
 
 
 class Balancer:
@@ -54,7 +65,8 @@ class Balancer:
         self._view: FactView | None = None
         self._ended: set[str] = set()
         self._opened: set[int] = set()
-        self._is_handed_over = False
+        self._earlier: Earlier | None = None
+        self._is_written = False
         self._hairpins = kernel.Hairpins()
         self._flow_problem = ""
         self._refused_ports: dict[ServiceKey, tuple[str, ...]] = {}
@@ -65,13 +77,45 @@ class Balancer:
         wanted = plan.layout(config)
         if wanted != self._tables.layout:
             self._tables.rebuild_text(wanted)
-            self._is_handed_over = False  # so the next write replaces all of it
+            self._is_written = False  # so the next write replaces all of it
         entries: dict[Entry, str] = {}
         for peer in config.peers:
             if peer.subnet and peer.node_id != config.node_id:
                 entries[Entry("peers", peer.address)] = ""
                 entries[Entry("gateways", gateway(peer.subnet))] = ""
         self._tables.put(_PEERS, entries)
+
+    def take_over(self, listing: str) -> None:
+        """Serve what an earlier daemon's table led to, until `end_handover`; not written yet.
+
+        Args:
+            listing: That table, as `Firewall.listing` returns it. Containers of this node that are
+                no task of it (`set_task`) are left out.
+        """
+        self._earlier = Earlier(listing)
+        addresses = {task.filtered.address for task in self._tasks.values()}
+        self._drop_earlier(lambda address: self._is_own(address) and address not in addresses)
+
+    def end_handover(self) -> None:
+        """Go by what gossip has told alone from now on; not written yet."""
+        if self._earlier is None:
+            return
+        served: frozenset[str] = frozenset().union(*self._flows.values())
+        inside = filter(self._tables.layout.holds, self._earlier.addresses())
+        self._ended |= frozenset(inside) - served
+        self._earlier = None
+        self._tables.put(_EARLIER, {})
+        self._sync(set(self._flows) | set(self._view.services() if self._view else ()))
+
+    def _drop_earlier(
+        self, is_gone: Callable[[str], bool], only: Iterable[Entry] | None = None
+    ) -> None:
+        assert self._earlier is not None
+        self._earlier.drop(is_gone, only)
+        self._tables.put(_EARLIER, self._earlier.entries())
+
+    def _is_own(self, address: str) -> bool:
+        return self._tables.layout.is_own(address)
 
     @property
     def gateway(self) -> str:
@@ -84,6 +128,8 @@ class Balancer:
         old = self._tasks.pop(task_id, None)
         if task is None:
             self._tables.put(owner, {})
+            if self._earlier is not None and old is not None:
+                self._drop_earlier(lambda address: address == old.filtered.address)
         else:
             self._tasks[task_id] = task
             self._tables.put(owner, local_entries(task.filtered, self._tables))
@@ -117,17 +163,11 @@ class Balancer:
     def is_whole(self) -> bool:
         """Return whether the machine's table is what was written last.
 
-        A table that an earlier daemon left counts as whole until the first `write`: it goes on
-        serving while this one learns what there is.
+        A table that an earlier daemon left counts as whole until the first `write`.
         """
-        if not self._is_handed_over:
+        if not self._is_written:
             return self._firewall.exists()
         return self._firewall.is_whole()
-
-    @property
-    def is_handed_over(self) -> bool:
-        """Whether the table is this daemon's own."""
-        return self._is_handed_over
 
     def rebuild(self) -> None:
         """Write the whole table anew.
@@ -136,7 +176,7 @@ class Balancer:
             DrayError: It was not written; what was there stands.
         """
         self._firewall.rebuild(self._tables)
-        self._is_handed_over = True
+        self._is_written = True
         self._after_writing()
 
     def write(self) -> None:
@@ -145,7 +185,7 @@ class Balancer:
         Raises:
             DrayError: It was not written; call it again.
         """
-        if not self._is_handed_over:
+        if not self._is_written:
             self.rebuild()
             return
         self._firewall.update(self._tables)
@@ -158,7 +198,7 @@ class Balancer:
         found += [
             f"{' and '.join(owners)} both want {entry.key} of this node: the first one has it"
             for entry, owners in sorted(self._tables.contested().items())
-            if entry.name in ("pubs", "ats", "vips")
+            if entry.name in ("pubs", "ats", "vips") and _EARLIER not in owners
         ]
         return tuple(found)
 
@@ -199,10 +239,36 @@ class Balancer:
             ports = self._claimed(key, name, published_ports(facts))
             table = service_table(facts, views, ports, layout, self._places.get(key, ()))
             self._places[key], entries = table.places, table.entries
+            if self._earlier is not None:
+                entries = self._beside_earlier(key, views, vip, ports, entries)
         self._tables.put(f"service {name}", entries)
         self._tables.put(f"members {name}", membership_entries(vip, views, self._networks, layout))
         self._tables.put(f"host {name}", host_entries(self._held(key, views)))
         self._note_flows(key, views, ports if entries else ())
+
+    def _beside_earlier(
+        self,
+        key: ServiceKey,
+        views: Sequence[EndpointView],
+        vip: str,
+        ports: Iterable[HeldPort],
+        entries: Entries,
+    ) -> Entries:
+        """Return a service's entries while an earlier table's are served as well.
+
+        What is only a last resort waits: the endpoints of nodes that were not heard yet are better.
+        Of this node's own containers only those are left that it publishes itself.
+        """
+        if self._view is not None and self._view.fact(
+            FactKey(self._node_id, service_fact_name(key))
+        ):
+            own = {view.endpoint.address for view in views if view.node_id == self._node_id}
+            self._drop_earlier(
+                lambda address: self._is_own(address) and address not in own,
+                service_keys(vip, ports),
+            )
+        is_ready = any(standing(view)[0] is Standing.READY for view in views)
+        return entries if is_ready else {}
 
     def _held(self, key: ServiceKey, views: Sequence[EndpointView]) -> list[tuple[HeldPort, str]]:
         """Return ports in host mode with the addresses of this node's tasks that are ready."""

@@ -29,6 +29,14 @@ class Firewall:
         """Return whether there is a table of dray's, whoever wrote it."""
         return bool(self._listed())
 
+    def listing(self) -> str:
+        """Return the whole table as it is, with its elements; empty without one.
+
+        Raises:
+            DrayError: The tool is missing.
+        """
+        return run_tool("nft", "list", "table", "ip", TABLE) if self.exists() else ""
+
     def is_whole(self) -> bool:
         """Return whether the chains are those that were written last."""
         if not self._chains:

@@ -127,7 +127,7 @@ class MachineNetwork:
         self._unheard: list[str] = []
         self._echo_at_s = clock.monotonic_s() + REPAIR_PERIOD_S / 6  # peers start together
         self._early: dict[TaskId, str] = {}  # adopted before the node knew its subnet
-        self._handover: Handover | None = None  # while an earlier daemon's table serves
+        self._handover: Handover | None = None  # while an earlier table is served as well
         self._view: FactView | None = None
         self._faults: dict[str, Fault] = {}
         # One thread each: what a cancelled caller has begun ends before the next begins.
@@ -178,8 +178,7 @@ class MachineNetwork:
 
     def _next_look_s(self) -> float:
         now_s = self._clock.monotonic_s()
-        handover_s = self._handover.ends_s if self._handover else 0.0
-        waits_s = (handover_s - now_s, self._echo_at_s - now_s, REPAIR_PERIOD_S)
+        waits_s = (self._echo_at_s - now_s, REPAIR_PERIOD_S)
         return min(wait_s for wait_s in waits_s if wait_s > 0)
 
     async def _look(self, config: NetworkConfig) -> None:
@@ -225,11 +224,13 @@ class MachineNetwork:
             self._balancer = None
         is_new = self._balancer is None
         if self._balancer is None:
+            listing = await self._of_table(self._firewall.listing)
             self._balancer = Balancer(config, self._firewall, self._claims)
             for task_id, task in self._attachments.tasks.items():
                 self._balancer.set_task(task_id, task)
                 self._host_ports.take_again(task)
-            if await self._of_table(self._firewall.exists):
+            if listing:
+                await self._of_table(self._balancer.take_over, listing)
                 self._handover = Handover(self._clock.monotonic_s())
         elif config != self._config:
             balancer = self._balancer
@@ -254,7 +255,7 @@ class MachineNetwork:
             raise CommandFailed(f"{found.steps[0].problem}, and repairing it did not help")
         if found.waiting:
             raise Unavailable("; ".join(found.waiting))
-        await self._write_after_repair()
+        await self._write(lambda _: None)
 
     async def _carry_out(self, config: NetworkConfig, found: Plan, observed: Observed) -> None:
         for step in found.steps:
@@ -266,12 +267,6 @@ class MachineNetwork:
         if any(step.kind is StepKind.TABLE for step in found.steps):
             async with self._writing:
                 await self._of_table(self._required().rebuild)
-
-    async def _write_after_repair(self) -> None:
-        """Write changes of the configuration; replace an earlier daemon's table in the end."""
-        if self._is_serving_old_table():
-            return
-        await self._write(lambda _: None)
 
     async def _observe(self) -> Observed:
         observed = await self._of_machine(kernel.observe)
@@ -409,23 +404,23 @@ class MachineNetwork:
         while True:
             view = await self._next_view(discovery, sequence)
             if view is None:
-                await self._write(lambda _: None)
+                await self._write(Balancer.end_handover)
+                self._handover = None
                 continue
             sequence, self._view = view.sequence, view
             if self._balancer is None:
                 await self._clock.sleep(REPAIR_PAUSE_S)
                 sequence = -1
-            elif await self._take_view(view):
+            else:
+                await self._take_view(view)
                 await self._clock.sleep(WRITE_PAUSE_S)
 
     async def _next_view(self, discovery: ViewSource, sequence: int) -> FactView | None:
-        """Return a newer view; None: there is none yet, and the earlier daemon's table is due."""
-        if not self._is_serving_old_table():
-            self._handover = None
+        """Return a newer view; None: the handover is over before there is one."""
+        if self._handover is None:
             return await discovery.wait_view(sequence)
-        assert self._handover is not None
-        rest_s = self._handover.ends_s - self._clock.monotonic_s()
         newer = asyncio.ensure_future(discovery.wait_view(sequence))
+        rest_s = self._handover.ends_s - self._clock.monotonic_s()
         due = asyncio.ensure_future(self._clock.sleep(rest_s))
         try:
             await asyncio.wait({newer, due}, return_when=asyncio.FIRST_COMPLETED)
@@ -435,27 +430,17 @@ class MachineNetwork:
             due.cancel()
             await asyncio.wait({newer, due})
 
-    async def _take_view(self, view: FactView) -> bool:
-        """Take over what gossip says; return whether the table was written."""
-        if not self._is_serving_old_table():
-            await self._write(partial(Balancer.set_view, view=view))
-            return True
-        assert self._handover is not None
-        assert self._config is not None
-        peers = {peer.node_id for peer in self._config.peers} - {self._config.node_id}
-        now_s = self._clock.monotonic_s()
-        self._handover = self._handover.seen(view, self._config.node_id, peers, now_s)
-        async with self._writing:
-            await self._of_table(self._required().set_view, view)
-        return False
+    async def _take_view(self, view: FactView) -> None:
+        """Take over what gossip says."""
+        if self._handover is not None and self._config is not None:
+            own = self._config.node_id
+            peers = {peer.node_id for peer in self._config.peers} - {own}
+            now_s = self._clock.monotonic_s()
+            self._handover = self._handover.seen(view, own, peers, now_s)
+        await self._write(partial(Balancer.set_view, view=view))
 
     async def _set_task(self, task_id: TaskId, task: AttachedTask | None) -> None:
-        balancer = self._required()
-        if self._is_serving_old_table():
-            async with self._writing:
-                await self._of_table(balancer.set_task, task_id, task)
-        else:
-            await self._write(lambda found: found.set_task(task_id, task))
+        await self._write(lambda balancer: balancer.set_task(task_id, task))
 
     async def _write(self, change: Callable[[Balancer], None]) -> None:
         """Change what the table should hold, and write it.
@@ -476,12 +461,6 @@ class MachineNetwork:
                 self._set_faults("table", (str(error),))
                 raise
         self._set_faults("table", balancer.problems())
-
-    def _is_serving_old_table(self) -> bool:
-        """Return whether an earlier daemon's table still serves while this one learns."""
-        if self._handover is None or self._required().is_handed_over:
-            return False
-        return self._clock.monotonic_s() < self._handover.ends_s
 
     def _required(self) -> Balancer:
         if self._balancer is None:

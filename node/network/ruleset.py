@@ -103,6 +103,11 @@ class Layout:
         first, last = _bounds(self.range_cidr)
         return first <= int(ipaddress.IPv4Address(address)) <= last
 
+    def is_own(self, address: str) -> bool:
+        """Return whether an IPv4 address is one of this node's subnet."""
+        first, last = _bounds(self.subnet)
+        return first <= int(ipaddress.IPv4Address(address)) <= last
+
     @property
     def gateway_interface(self) -> str:
         """That address with the subnet's prefix length, as an interface has it."""

@@ -18,13 +18,20 @@ from typing import Any
 
 import structlog
 
+from dray.addresses import HostPort
 from dray.clock import SystemClock
 from dray.errors import DrayError
 from dray.log import get_logger
 from dray.model import Fact, FactView, Member, TaskAssignment, TaskTemplate
+from node.dns.resolvconf import DNS_PORT
+from node.dns.serve import ServerConfig
+from node.dns.service import NodeDns
+from node.dns.zone import ZoneConfig
 from node.gossip.facts import FactStore
 from node.network.engine import EngineNetworks
+from node.network.ipam import gateway
 from node.network.network import MachineNetwork
+from node.ports import NetworkConfig
 
 DOCKER_SOCKET = Path("/run/docker.sock")
 
@@ -64,8 +71,28 @@ class Facts:
         async with self._moved:
             self.followed = after_sequence
             self._moved.notify_all()
+        return await self.newer(after_sequence)
+
+    async def newer(self, after_sequence: int) -> FactView:
+        """Return a view with a higher sequence to somebody who is not waited for."""
+        async with self._moved:
             await self._moved.wait_for(lambda: self.store.view().sequence > after_sequence)
             return self.store.view()
+
+
+class ReadFacts:
+    """The same facts for a reader that nobody waits for."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+
+    def view(self) -> FactView:
+        """Return the newest view."""
+        return self._facts.store.view()
+
+    async def wait_view(self, after_sequence: int) -> FactView:
+        """Return a view with a higher sequence, once there is one."""
+        return await self._facts.newer(after_sequence)
 
 
 class Driver:
@@ -80,6 +107,21 @@ class Driver:
             resolv_conf=_resolv_conf,
         )
         self.facts = Facts()
+        self.names: asyncio.Task[None] | None = None
+
+    async def serve_names(self, config: NetworkConfig) -> None:
+        """Answer names at the node's own address in its subnet, from the same facts."""
+        server = NodeDns(
+            ServerConfig(
+                ZoneConfig(config.node_id, (config.range_cidr, config.vip_range_cidr)),
+                (HostPort(gateway(config.subnet), DNS_PORT),),
+                (config.subnet,),
+            ),
+            ReadFacts(self.facts),
+            clock=SystemClock(),
+            log=get_logger("dns"),
+        )
+        self.names = asyncio.create_task(server.run())
 
     async def add_facts(self, *changes: Member | Fact) -> None:
         """Let gossip tell of these, and wait until the table has followed."""
@@ -121,11 +163,13 @@ async def _main(folder: Path) -> None:
         name, arguments = unpacked(line)
         sys.stdout.buffer.write(packed(await driver.answer(name, arguments)))
         sys.stdout.buffer.flush()
-        for each in loops:
+        for each in (*loops, *filter(None, [driver.names])):
             if each.done():
                 each.result()
-    for each in loops:
+    for each in (*loops, *filter(None, [driver.names])):
         each.cancel()
+    if driver.names is not None:
+        await asyncio.wait([driver.names])  # its thread ends with it
     await driver.network.close()
 
 

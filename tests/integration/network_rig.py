@@ -42,6 +42,7 @@ from dray.model import (
 )
 from dray.names import NodeId, TaskId, id_text
 from node.gossip.packing import pack_service, service_fact_name
+from node.network.ipam import gateway
 from node.ports import Attached, AttachRefused, NetworkConfig, NetworkPeer
 from tests import guard, machine
 from tests.integration.network_driver import packed, unpacked
@@ -83,9 +84,39 @@ asyncio.run(main())
 """
 
 # Reads a list of [protocol, address, port, bytes] as JSON; prints [name, client address] for each
-# that was answered, the kind of error else. Datagrams are tried again as any client would.
+# that was answered, the kind of error else. Datagrams are tried again as any client would. Names in
+# place of addresses are asked of the server that is named as the second argument.
 CLIENT = """
-import asyncio, json, os, sys
+import asyncio, json, os, socket, struct, sys
+class NoSuchName(OSError):
+    pass
+async def address_of(name):
+    if name.replace(".", "").isdigit():
+        return name
+    labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.setblocking(False)
+        asking.connect((sys.argv[2], 53))
+        for _ in range(20):
+            query = os.urandom(2) + struct.pack("!5H", 0x0100, 1, 0, 0, 0)
+            await loop.sock_sendall(asking, query + labels + struct.pack("!BHH", 0, 1, 1))
+            try:
+                async with asyncio.timeout(1):
+                    while (answer := await loop.sock_recv(asking, 4096))[:2] != query[:2]:
+                        pass
+            except TimeoutError:
+                continue
+            if struct.unpack("!H", answer[6:8])[0]:
+                return first(answer)
+            raise NoSuchName(name)
+    raise TimeoutError(name)
+def first(answer):
+    at = 12
+    while answer[at]:
+        at += answer[at] + 1
+    at += 5
+    return socket.inet_ntoa(answer[at + 12 : at + 16])
 async def tcp(address, port, size):
     reader, writer = await asyncio.open_connection(address, port)
     name, client = (await reader.readline()).decode().split()
@@ -124,7 +155,8 @@ async def udp(address, port, size):
 async def one(protocol, address, port, size):
     try:
         async with asyncio.timeout(float(sys.argv[1])):
-            return await {"tcp": tcp, "udp": udp}[protocol](address, port, size)
+            where = await address_of(address)
+            return await {"tcp": tcp, "udp": udp}[protocol](where, port, size)
     except (OSError, asyncio.IncompleteReadError) as error:
         return type(error).__name__
 async def main():
@@ -214,7 +246,8 @@ class Box:
 
     def reach(self, tries: Iterable[Try], timeout_s: float = 5.0) -> list[Outcome]:
         """Return what came of trying to reach some addresses from inside, all at once."""
-        done = self.run(sys.executable, "-c", CLIENT, str(timeout_s), stdin=json.dumps([*tries]))
+        words = (sys.executable, "-c", CLIENT, str(timeout_s), gateway(self.node.config.subnet))
+        done = self.run(*words, stdin=json.dumps([*tries]))
         return cast("list[Outcome]", json.loads(done))
 
 
