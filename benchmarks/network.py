@@ -97,6 +97,14 @@ print(json.dumps({"connections_per_s": rate(), "gbit_per_s": throughput(),
 
 Figures = dict[str, float]
 
+SWARM: Final = "other host, Swarm's overlay"
+RATIOS: Final = (
+    ("other host, VIP", "other host, direct"),
+    ("same host, VIP", "same host, direct"),
+    ("other host, direct", SWARM),
+    ("other host, VIP", SWARM),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -137,21 +145,33 @@ def place_of(box: Box) -> Place:
     return Place(box.node.host, box.pid)
 
 
-def compare(ways: dict[str, tuple[Place, str]], seconds: float, repeats: int) -> dict[str, Figures]:
-    """Measure all ways in turn, several times; return the medians."""
+def compare(ways: dict[str, tuple[Place, str]], seconds: float, repeats: int) -> dict[str, Any]:
+    """Measure all ways in turn, several times; return the medians, and what pairs of runs say."""
     found: dict[str, list[Figures]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, (client, address) in ways.items():
             found[name].append(client.measure(address, seconds))
-    return {
+    medians = {
         name: {key: round(statistics.median(run[key] for run in runs), 2) for key in runs[0]}
         for name, runs in found.items()
     }
+    ratios = {
+        f"{one} / {other}": ratio(found[one], found[other])
+        for one, other in RATIOS
+        if one in found and other in found
+    }
+    return {"medians": medians, "medians of the ratios of neighbouring runs": ratios}
 
 
-def traffic(
-    cluster: Cluster, seconds: float, repeats: int, *, with_swarm: bool
-) -> dict[str, Figures]:
+def ratio(one: list[Figures], other: list[Figures]) -> Figures:
+    """Return, for each figure, the median of its ratios in runs that followed each other."""
+    return {
+        key: round(statistics.median(a[key] / b[key] for a, b in zip(one, other, strict=True)), 3)
+        for key in one[0]
+    }
+
+
+def traffic(cluster: Cluster, seconds: float, repeats: int, *, with_swarm: bool) -> dict[str, Any]:
     """Measure between hosts and between containers, by address and by VIP, far and near."""
     first, second, _ = cluster.nodes
     cluster.services = {"client": service(1), "far": service(2), "near": service(3)}
@@ -171,7 +191,7 @@ def traffic(
         if with_swarm:
             overlay, peer, address = swarm(first.host, second.host)
             servers.enter_context(peer.serving())
-            ways["other host, Swarm's overlay"] = (overlay, address)
+            ways[SWARM] = (overlay, address)
         return compare(ways, seconds, repeats)
 
 

@@ -45,8 +45,12 @@ def observe() -> Observed:
     )
 
 
-def carry_out(steps: Sequence[Step], observed: Observed) -> None:
+def carry_out(steps: Sequence[Step], forward_chain: str) -> None:
     """Carry out the kernel's part of a plan, in its order.
+
+    Args:
+        steps: What to do.
+        forward_chain: `Observed.forward_chain`.
 
     Raises:
         DrayError: A step failed. Those before it stay; others were tried all the same.
@@ -56,7 +60,7 @@ def carry_out(steps: Sequence[Step], observed: Observed) -> None:
         commands = [step.command for step in steps if step.kind is kind]
         try:
             if commands:
-                _carry_out_kind(kind, commands, observed.forward_chain)
+                _carry_out_kind(kind, commands, forward_chain)
         except DrayError as error:
             problems.append(error)
     if problems:

@@ -60,6 +60,7 @@ from node.network.plan import (
     Plan,
     StepKind,
     docker_network,
+    peer_steps,
     plan,
 )
 from node.network.ruleset import TUNNEL_PORT
@@ -142,14 +143,33 @@ class MachineNetwork:
     async def ensure(self, config: NetworkConfig) -> None:
         """Make and repair what the machine needs; see `NodeNetwork.ensure`."""
         async with self._repairing:
+            before = self._config
             await self._take_over(config)
             try:
-                await self._repair(config)
+                if before is None or not await self._move_peers(before, config):
+                    await self._repair(config)
             except DrayError as error:
                 self._set_faults("repair", (str(error),))
                 raise
             self._set_faults("repair", ())
             self._was_whole = True
+
+    async def _move_peers(self, before: NetworkConfig, config: NetworkConfig) -> bool:
+        """Change what only a change of peers needs; return whether that was all.
+
+        It does not look at the machine, which takes many times as long. The changed routes wake
+        `keep`, which does look.
+        """
+        is_whole = self._was_whole and not any(key.startswith("repair ") for key in self._faults)
+        steps = peer_steps(before, config) if is_whole and config != before else None
+        if steps is None:
+            return False
+        try:
+            await self._of_machine(kernel.carry_out, steps, "")
+        except CommandFailed:
+            return False  # the machine is not what it was
+        await self._write(lambda _: None)
+        return True
 
     async def diagnose(self) -> Plan:
         """Return what is wrong with the machine's network now, repairing nothing.
@@ -263,7 +283,7 @@ class MachineNetwork:
                 await self._engine.remove()
             elif step.kind is StepKind.DOCKER_NETWORK:
                 await self._engine.create(docker_network(config, int(step.command)))
-        await self._of_machine(kernel.carry_out, found.steps, observed)
+        await self._of_machine(kernel.carry_out, found.steps, observed.forward_chain)
         if any(step.kind is StepKind.TABLE for step in found.steps):
             async with self._writing:
                 await self._of_table(self._required().rebuild)

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from node.network.isolation import hardware_address
@@ -33,6 +33,7 @@ __all__ = [
     "StepKind",
     "docker_network",
     "layout",
+    "peer_steps",
     "plan",
 ]
 
@@ -308,25 +309,43 @@ def _routes(config: NetworkConfig, observed: Observed, *, has_bridge: bool) -> I
                 f"route replace {destination} dev {BRIDGE} src {gateway} metric {metric}",
                 problem,
             )
-    yield from _peer_routes(config, observed, gateway)
+    yield from _peer_routes(config, observed)
 
 
-def _peer_routes(config: NetworkConfig, observed: Observed, gateway: str) -> Iterator[Step]:
-    wanted = {
+def peer_steps(before: NetworkConfig, config: NetworkConfig) -> tuple[Step, ...] | None:
+    """Return what to do on a machine that is as `before` wants it; None: look at it first.
+
+    When only peers came, went or moved, their routes are all that changes.
+    """
+    if replace(before, peers=()) != replace(config, peers=()):
+        return None
+    return tuple(_route_steps(_wanted_routes(before), _wanted_routes(config)))
+
+
+def _peer_routes(config: NetworkConfig, observed: Observed) -> Iterator[Step]:
+    # A tunnel that is about to be made again has lost its routes.
+    tunnel = observed.links.get(TUNNEL)
+    is_kept = tunnel is not None and _is_our_tunnel(tunnel) and tunnel.is_up
+    found = {r.destination: r for r in observed.routes if r.device == TUNNEL and is_kept}
+    yield from _route_steps(found, _wanted_routes(config))
+
+
+def _wanted_routes(config: NetworkConfig) -> dict[str, Route]:
+    source = layout(config).gateway
+    return {
         peer.subnet: Route(
             peer.subnet,
             TUNNEL,
-            source=gateway,
+            source=source,
             tunnel_peer=peer.address,
             tunnel_id=TUNNEL_ID,
         )
         for peer in config.peers
         if peer.subnet and peer.node_id != config.node_id
     }
-    # A tunnel that is about to be made again has lost its routes.
-    tunnel = observed.links.get(TUNNEL)
-    is_kept = tunnel is not None and _is_our_tunnel(tunnel) and tunnel.is_up
-    found = {r.destination: r for r in observed.routes if r.device == TUNNEL and is_kept}
+
+
+def _route_steps(found: Mapping[str, Route], wanted: Mapping[str, Route]) -> Iterator[Step]:
     for destination in sorted(found.keys() - wanted.keys()):
         yield Step(
             StepKind.IP,
@@ -338,7 +357,7 @@ def _peer_routes(config: NetworkConfig, observed: Observed, gateway: str) -> Ite
             yield Step(
                 StepKind.IP,
                 f"route replace {destination} encap ip id {TUNNEL_ID} dst {route.tunnel_peer} "
-                f"dev {TUNNEL} src {gateway}",
+                f"dev {TUNNEL} src {route.source}",
                 f"the route to the containers of {destination} at {route.tunnel_peer} is missing",
             )
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from node.network.observed import DockerNetwork, Link, Observed, Route
-from node.network.plan import SYSCTLS, Plan, StepKind, plan
+from node.network.plan import SYSCTLS, Plan, StepKind, peer_steps, plan
 from node.ports import NetworkConfig, NetworkPeer
 from tests.unit.node.network.builders import LAYOUT, node_id
 
@@ -239,3 +239,26 @@ def test_what_a_person_has_to_do_first(
     found = plan(config, observed)
     assert found.steps == ()
     assert said in "; ".join(found.blocked)
+
+
+def test_a_change_of_peers_needs_no_look_at_the_machine() -> None:
+    """One that moved, one that is gone and one that is new; the others are not touched."""
+    own, two, three = CONFIG.peers
+    moved = replace(two, address="192.0.2.9")
+    new = NetworkPeer(node_id(4), "192.0.2.4", "10.192.8.0/23")
+    steps = peer_steps(CONFIG, replace(CONFIG, peers=(own, moved, new)))
+    assert steps is not None
+    assert {step.kind for step in steps} == {StepKind.IP}
+    source = f"dev dray-vx src {GATEWAY}"
+    assert [step.command for step in steps] == [
+        f"route delete {three.subnet} dev dray-vx",
+        f"route replace {two.subnet} encap ip id 7777 dst 192.0.2.9 {source}",
+        f"route replace {new.subnet} encap ip id 7777 dst 192.0.2.4 {source}",
+    ]
+    assert peer_steps(CONFIG, CONFIG) == ()
+
+
+def test_any_other_change_needs_one() -> None:
+    """A node that has another address or subnet is looked at as a whole."""
+    for other in (replace(CONFIG, address="192.0.2.9"), replace(CONFIG, subnet="10.192.8.0/23")):
+        assert peer_steps(CONFIG, other) is None
