@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Final
 
 from node.network.commands import CommandFailed, run_tool
-from node.network.observed import table_chains
+from node.network.observed import set_elements, table_chains
 from node.network.ruleset import SKELETON_CHAINS, TABLE
 from node.network.tables import Tables
 
@@ -36,6 +36,16 @@ class Firewall:
             DrayError: The tool is missing.
         """
         return run_tool("nft", "list", "table", "ip", TABLE) if self.exists() else ""
+
+    def chain_names(self) -> frozenset[str]:
+        """Return the chains of the table that is there; none without one."""
+        return frozenset(self._listed())
+
+    def guarded_peers(self) -> frozenset[str]:
+        """Return the nodes whose packets the table lets into the tunnel; none without one."""
+        if not self.exists():
+            return frozenset()
+        return set_elements(run_tool("nft", "list", "set", "ip", TABLE, "peers"))
 
     def is_whole(self) -> bool:
         """Return whether the chains are those that were written last."""

@@ -19,12 +19,14 @@ __all__ = [
     "covers",
     "parse_links",
     "parse_routes",
+    "set_elements",
     "strays",
     "table_chains",
 ]
 
 _Json: TypeAlias = "Mapping[str, object]"
 _CHAIN: Final = re.compile(r"^\tchain (\S+) \{\n(.*?)^\t\}", re.MULTILINE | re.DOTALL)
+_ELEMENTS: Final = re.compile(r"elements = \{(.*?)\}", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +207,13 @@ def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def table_chains(listing: str) -> dict[str, str]:
     """Return the rules of every chain of a table that `nft -s list table` printed, by name."""
     return {match[1]: match[2] for match in _CHAIN.finditer(listing)}
+
+
+def set_elements(listing: str) -> frozenset[str]:
+    """Return the elements of a set that `nft list set` printed."""
+    match = _ELEMENTS.search(listing)
+    found = match[1].split(",") if match else ()
+    return frozenset(text for element in found if (text := element.strip()))
 
 
 def strays(links: Mapping[str, Link], ends: Collection[int]) -> tuple[str, ...]:
