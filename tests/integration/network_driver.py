@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import logging
 import pickle
 import sys
@@ -27,6 +28,7 @@ from node.dns.resolvconf import DNS_PORT
 from node.dns.serve import ServerConfig
 from node.dns.service import NodeDns
 from node.dns.zone import ZoneConfig
+from node.doctor import examine, report
 from node.gossip.facts import FactStore
 from node.network.engine import EngineNetworks
 from node.network.ipam import gateway
@@ -122,6 +124,15 @@ class Driver:
             log=get_logger("dns"),
         )
         self.names = asyncio.create_task(server.run())
+
+    async def doctor(self, config: NetworkConfig) -> list[str]:
+        """Return what `dray node doctor` prints about the host."""
+        engine, out = EngineNetworks(DOCKER_SOCKET), io.StringIO()
+        try:
+            report(await examine(config, engine), out)
+        finally:
+            await engine.close()
+        return out.getvalue().splitlines()
 
     async def add_facts(self, *changes: Member | Fact) -> None:
         """Let gossip tell of these, and wait until the table has followed."""

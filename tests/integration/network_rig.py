@@ -401,6 +401,18 @@ class Cluster:
                 node.ask("ensure", node.config)
         self.tell()
 
+    def readdress(self, node: Node, address: str) -> None:
+        """Let a node have another address from now on, and tell every daemon."""
+        for each in self.nodes:
+            peers = tuple(
+                replace(peer, address=address) if peer.node_id == node.node_id else peer
+                for peer in each.config.peers
+            )
+            own = address if each is node else each.config.address
+            each.config = replace(each.config, address=own, peers=peers)
+        self.on_all_nodes(lambda each: each.ask("ensure", each.config))
+        self.tell()
+
     def own_processes(self) -> set[int]:
         """Return the ids of the daemons and the servers."""
         running = [node.process for node in self.nodes if node.process is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -247,6 +248,66 @@ def is_known(node: Node, address: str) -> bool:
     return address in node.host.exec(["nft", "list", "set", "ip", "dray", "known"]).stdout
 
 
+def move_host(host: Host, old: str, new: str) -> None:
+    """Take an address from the interface that has it, and give it another one."""
+    links = json.loads(host.exec(["ip", "-j", "-4", "address", "show"]).stdout)
+    device, length = next(
+        (link["ifname"], each["prefixlen"])
+        for link in links
+        for each in link["addr_info"]
+        if each["local"] == old
+    )
+    way = host.exec(["ip", "route", "show", "default"]).stdout.strip()
+    host.exec(["ip", "address", "delete", f"{old}/{length}", "dev", device])
+    host.exec(["ip", "address", "add", f"{new}/{length}", "dev", device])
+    if way:
+        host.exec(["ip", "route", "replace", *way.split()])
+
+
+def test_a_node_with_another_address_is_found_again(cluster: Cluster) -> None:
+    """All routes lead to the new one, its old one may use the tunnel no more, and back."""
+    node, other = cluster.nodes[1], cluster.nodes[0]
+    old = node.config.address
+    new = str(ipaddress.ip_address(old) + 100)
+    for before, now in ((old, new), (new, old)):
+        move_host(node.host, before, now)
+        cluster.readdress(node, now)
+        assert unreached(cluster) == []
+        peers = other.host.exec(["nft", "list", "set", "ip", "dray", "peers"]).stdout
+        assert f"{now}," in peers or f"{now} " in peers
+        assert f"{before}," not in peers
+        assert f"{before} " not in peers
+
+
+def test_leftovers_of_a_crash_are_put_right(cluster: Cluster) -> None:
+    """A tunnel of another form, stale routes and half a table; the doctor names them before."""
+    node = cluster.nodes[0]
+    node.stop(kill=True)
+    for command in (
+        "ip link delete dray-vx",
+        "ip link add dray-vx type vxlan id 5 dstport 4789",
+        "ip link set dray-vx up",
+        "ip route add 10.199.0.0/23 dev dray-vx",
+        "nft delete table ip dray",
+        "nft add table ip dray",
+    ):
+        node.host.exec(command.split())
+    node.host.exec(["sh", "-c", "iptables -F DOCKER-USER || iptables -F FORWARD"])
+    node.start()
+    said = node.ask("doctor", node.config)
+    for problem in (
+        "problem  the tunnel dray-vx was made with other options",
+        "repair   ip link delete dray-vx",
+        "problem  Docker's firewall does not let containers' packets pass (-i dray-vx)",
+        "problem  the filter and balancing rules are not there",
+    ):
+        assert problem in said
+    node.ask("ensure", node.config)
+    cluster.tell()
+    assert node.ask("doctor", node.config) == ["nothing is wrong"]
+    assert unreached(cluster) == []
+
+
 def test_a_tunnel_that_somebody_has_closed_is_noticed(cluster: Cluster) -> None:
     """A firewall that drops the tunnel's packets alone is a fault with the port to open."""
     node, other, third = cluster.nodes
@@ -258,6 +319,8 @@ def test_a_tunnel_that_somebody_has_closed_is_noticed(cluster: Cluster) -> None:
         assert said.startswith(f"nothing comes back from {other.config.address} through the tunnel")
         assert said.endswith("open UDP port 4790 between all nodes")
         assert len(other.ask("unheard_peers")) == 2
+        silent = f"problem  nothing comes back from {other.config.address} through the tunnel"
+        assert silent in node.ask("doctor", node.config)
         assert len(third.ask("unheard_peers")) == 1
     finally:
         other.host.exec(["iptables", "-D", *rule])

@@ -19,6 +19,7 @@ from tests.integration.network_rig import (
     VIPS,
     Box,
     Cluster,
+    Node,
     Outcome,
     Try,
     kept_cluster,
@@ -40,6 +41,7 @@ SERVICES: dict[str, tuple[str, ...]] = {
 NETWORKS = [NetworkSpec(name, f"{PROJECT}_{name}", internal=name == "vault") for name in (
     "front", "back", "vault",
 )]  # fmt: skip
+DOMAIN = f"{PROJECT}.dray.internal"
 LISTENER = """
 import socket
 opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -92,6 +94,8 @@ def cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
         )
         made.services["edge"] = service(1, (published(8080),))
         made.tell()
+        for node in made.nodes[:2]:
+            node.ask("serve_names", node.config)
         yield made
 
 
@@ -101,28 +105,39 @@ def may_reach(source: str, target: str) -> bool:
 
 
 def matrix_faults(cluster: Cluster) -> list[tuple[str, str, Outcome]]:
-    """Return every pair that is not as it should be: by address, on both nodes, and by VIP."""
+    """Return every pair that is not as it should be.
+
+    Containers by address, on both nodes, and by their slots' names; services by VIP and by name.
+    """
     boxes = list(cluster.boxes.values())
     numbers = {name: number for number, name in enumerate(SERVICES, start=1)}
     found: list[tuple[str, str, Outcome]] = []
     for source in boxes:
-        targets: list[tuple[str, str, str]] = [
-            (box.slot.service, box.name, box.address) for box in boxes if box is not source
+        targets = [
+            (box.slot.service, where)
+            for box in boxes
+            if box is not source
+            for where in (box.address, f"{box.slot.slot}.{box.slot.service}.{DOMAIN}")
         ]
-        targets += [(name, f"VIP of {name}", vip(number)) for name, number in numbers.items()]
-        tries: list[Try] = [("tcp", address, PORT, 0) for _, _, address in targets]
-        for (name, shown, _), outcome in zip(targets, source.reach(tries, 3.0), strict=True):
-            is_allowed = may_reach(source.slot.service, name)
-            is_right = (
-                isinstance(outcome, list) if is_allowed else (outcome == "ConnectionRefusedError")
-            )
+        targets += [(name, vip(number)) for name, number in numbers.items()]
+        targets += [(name, f"{name}.{DOMAIN}") for name in numbers]
+        tries: list[Try] = [("tcp", where, PORT, 0) for _, where in targets]
+        for (name, where), outcome in zip(targets, source.reach(tries, 10.0), strict=True):
+            refusal = "NoSuchName" if where.endswith(DOMAIN) else "ConnectionRefusedError"
+            if may_reach(source.slot.service, name):
+                is_right = isinstance(outcome, list) and outcome[0].startswith(f"{name}.")
+            else:
+                is_right = outcome == refusal
             if not is_right:
-                found.append((source.name, shown, outcome))
+                found.append((source.name, where, outcome))
     return found
 
 
 def test_exactly_the_allowed_pairs_work(cluster: Cluster) -> None:
-    """Every pair of 12 containers and every VIP: those that share a network, and refused else."""
+    """Every pair of 12 containers, by address and by name: those that share a network alone.
+
+    All others are refused, and their names do not exist for who may not reach them.
+    """
     assert matrix_faults(cluster) == []
 
 
@@ -248,11 +263,35 @@ def test_the_matrix_holds_after_faults(cluster: Cluster) -> None:
     node.host.start_engine()
     node.host.link_flap()
     node.stop(kill=True)
+    begin_again(cluster, node)
+
+
+def test_the_matrix_holds_after_a_power_cut(cluster: Cluster) -> None:
+    """The node boots, its containers start again, and the same pairs work and no others."""
+    node = cluster.nodes[1]
+    mine = [box for box in cluster.boxes.values() if box.node is node]
+    node.stop(kill=True)
+    for box in mine:
+        box.server.kill()
+        box.server.communicate()
+    node.host.power_off()
+    node.host.boot()
     node.start()
     node.ask("ensure", node.config)
+    for box in mine:
+        cluster.start_again(box)
+    begin_again(cluster, node)
+
+
+def begin_again(cluster: Cluster, node: Node) -> None:
+    """Start a node's daemon if it does not run, and wait until the matrix holds."""
+    if node.process is None:
+        node.start()
+        node.ask("ensure", node.config)
     cluster.tell()
-    wait_for(lambda: not node.ask("diagnose").steps, "nothing is left to repair", deadline_s=15)
-    wait_for(lambda: matrix_faults(cluster) == [], "the matrix holds", deadline_s=15)
+    node.ask("serve_names", node.config)
+    wait_for(lambda: not node.ask("diagnose").steps, "nothing is left to repair", deadline_s=60)
+    wait_for(lambda: matrix_faults(cluster) == [], "the matrix holds", deadline_s=60)
 
 
 def test_the_matrix_is_not_trivial() -> None:
