@@ -6,7 +6,7 @@ Pure: whoever commits it asks again with a newer snapshot when something was in 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -88,10 +88,12 @@ def apply_project(snapshot: Snapshot, wanted: Wanted, call: Call) -> Draft:
     absent = sorted(before.keys() - asked.keys())
     kept = [] if wanted.remove_absent_services else absent
     effects = _effects(edit, wanted, asked)
+    forced = _restarted(asked.values(), _replaced(asked, effects, wanted))
     changes: list[ServiceChange] = []
     for name in sorted({*before, *asked}):
         if name in asked:
-            changes.append(_put(edit, asked[name], effects.get(name), wanted.force_replace))
+            is_forced = wanted.force_replace or name in forced
+            changes.append(_put(edit, asked[name], effects.get(name), is_forced))
         elif name in kept:
             changes.append(_unchanged(before[name], ChangeKind.KEPT))
         else:
@@ -132,6 +134,33 @@ def _effects(
         for each in diff_projects(old, new).services
         if each.effect in _EFFECTS
     }
+
+
+def _replaced(
+    asked: Mapping[str, ServiceSpec],
+    effects: Mapping[str, tuple[ChangeKind, tuple[SpecChange, ...]]],
+    wanted: Wanted,
+) -> set[str]:
+    """Return the services whose tasks are replaced for their own sake."""
+    if wanted.force_replace:
+        return set(asked)
+    return {name for name, (kind, _) in effects.items() if kind is ChangeKind.REPLACED}
+
+
+def _restarted(services: Iterable[ServiceSpec], replaced: Iterable[str]) -> set[str]:
+    """Return the services that are to be restarted because one that they depend on is replaced."""
+    dependents: dict[str, set[str]] = {}
+    for service in services:
+        for dependency in service.depends_on:
+            if dependency.restart:
+                dependents.setdefault(dependency.service, set()).add(service.name)
+    found: set[str] = set()
+    due = list(replaced)
+    while due:
+        fresh = dependents.get(due.pop(), set()) - found
+        found |= fresh
+        due += fresh
+    return found
 
 
 def _comparable(
@@ -291,13 +320,17 @@ def restart_services(
 ) -> Draft:
     """Replace all tasks by new ones of the same spec; no service named: of all.
 
+    Services that say so (`depends_on: … restart: true`) go with those that they depend on.
+
     Raises:
         DrayError: A service does not exist.
     """
     edit = ProjectEdit(snapshot, check_label(project, "project"), call)
     record = edit.existing()
     changes = []
-    for name in sorted(set(services) or set(edit.services)):
+    named = set(services) or set(edit.services)
+    own = [each.spec for each in edit.services.values()]
+    for name in sorted(named | _restarted(own, named)):
         old = edit.service(name)
         number = edit.put_service(_with_force(old.spec, old.spec.task.force + 1))
         changes.append(ServiceChange(name, ChangeKind.REPLACED, number, old.revision))

@@ -7,6 +7,7 @@ from typing import Final
 
 from dray.model import Epoch, SlotKey
 from dray.names import IdFactory
+from scheduler.loops.displaced import displaced
 from scheduler.loops.fleet import Fleet, groups_of
 from scheduler.loops.steps import Step, needs_node, steps_of
 from scheduler.placement import PlacementResult, place
@@ -76,9 +77,8 @@ def plan_round(
     placement = PlacementResult()
     if wanted:
         placement = place(fleet.view(snapshot, observed), groups_of(snapshot, wanted))
-    steps = steps_of(
-        snapshot, observed, plan.actions, placement, epoch=epoch, now_unix_s=now_unix_s
-    )
+    actions = (*displaced(snapshot, observed, placement.evictions), *plan.actions)
+    steps = steps_of(snapshot, observed, actions, placement, epoch=epoch, now_unix_s=now_unix_s)
     steps = _first(snapshot, steps, steps_max)
     begun = {step.action.slot for step in steps} if wanted else set()
     waiting = tuple(action.slot for action in wanted if action.slot not in begun)

@@ -46,6 +46,7 @@ class ActionReason(enum.Enum):
     JOB_DONE = "job done"
     ROLLED_BACK = "rolled back"
     ENDED = "task ended"
+    DISPLACED = "makes room for a higher priority"
 
 
 @dataclass(frozen=True, slots=True)

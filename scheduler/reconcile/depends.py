@@ -1,6 +1,8 @@
 """May a service begin, given the services that come first? The order of a project's first start.
 
 Only the first start waits: once a service has a task, a dependency that fails later stops nothing.
+One that is not required holds back while it may still come to be, and no longer when it has failed.
+The services of a project that is placed whole or not at all do not wait for each other.
 """
 
 from __future__ import annotations
@@ -28,13 +30,35 @@ def unmet_dependency(situation: Situation, record: ServiceRecord) -> str:
         record: The service; one that has a task waits for nothing.
     """
     key = ServiceKey(record.project, record.spec.name)
-    if situation.held.get(key):
+    project = situation.snapshot.projects.get(record.project)
+    if situation.held.get(key) or (project is not None and project.spec.gang):
         return ""
     for dependency in record.spec.depends_on:
         other = ServiceKey(record.project, dependency.service)
-        if other in situation.snapshot.services and not _is_met(situation, other, dependency):
+        if other not in situation.snapshot.services or _is_met(situation, other, dependency):
+            continue
+        if dependency.required or not _has_failed(situation, other):
             return _words(dependency)
     return ""
+
+
+def _has_failed(situation: Situation, other: ServiceKey) -> bool:
+    """Return whether a service that is waited for has failed: a job, a task, or its check."""
+    record = situation.snapshot.services[other]
+    for slot, verdict in situation.snapshot.job_verdicts.items():
+        is_current = slot.service_key == other and situation.same_work(
+            other, verdict.service_revision, record.revision
+        )
+        if is_current and verdict.exit_code != 0:
+            return True
+    items = [item for each in situation.held.get(other, {}).values() for item in each]
+    attempts = [attempt for item in items if (attempt := situation.attempt(item))]
+    return any(
+        attempt.state in (AttemptState.FAILED, AttemptState.REJECTED)
+        or attempt.attempt > 1
+        or attempt.health is Health.UNHEALTHY
+        for attempt in attempts
+    )
 
 
 def _is_met(situation: Situation, other: ServiceKey, dependency: Dependency) -> bool:

@@ -19,7 +19,7 @@ from dray.errors import (
     ResourceExhausted,
     RevisionConflict,
 )
-from dray.model import ConfigSpec, FileMount, ProjectSpec, PublishMode, SecretSpec
+from dray.model import ConfigSpec, Dependency, FileMount, ProjectSpec, PublishMode, SecretSpec
 from dray.names import RequestId
 from dray.views import ChangeKind
 from scheduler.store import keys
@@ -143,6 +143,34 @@ async def test_scale_restart_history_diff_and_revert(new_store: NewStore) -> Non
         older = await client.get_service("shop", "web", 2)
         assert older.service is not None
         assert older.service.record.spec.mode.replicas == 3
+
+
+async def test_dependents_are_restarted_with_what_they_depend_on(new_store: NewStore) -> None:
+    """`depends_on: {db: {restart: true}}`, and what depends on that in turn; others stay."""
+
+    def project(image: str) -> ProjectSpec:
+        db, web, edge, other = map(a_service, ("db", "web", "edge", "other"))
+        return project_of(
+            replace(db, task=a_service("db", image=image).task),
+            replace(web, depends_on=(Dependency("db", restart=True),)),
+            replace(edge, depends_on=(Dependency("web", restart=True),)),
+            replace(other, depends_on=(Dependency("db"),)),
+        )
+
+    async with cluster(new_store=new_store) as made, made.client() as client:
+        await client.apply_project(project("db:1"))
+        expected = {
+            "db": ChangeKind.REPLACED,
+            "web": ChangeKind.REPLACED,
+            "edge": ChangeKind.REPLACED,
+            "other": ChangeKind.UNCHANGED,
+        }
+        applied = await client.apply_project(project("db:2"))
+        assert {each.service: each.kind for each in applied.services} == expected
+        again = await client.apply_project(project("db:2"))
+        assert {each.kind for each in again.services} == {ChangeKind.UNCHANGED}
+        restarted = await client.restart_services("shop", ["db"])
+        assert {each.service for each in restarted.services} == {"db", "web", "edge"}
 
 
 async def test_services_get_addresses_of_their_own(new_store: NewStore) -> None:

@@ -468,6 +468,22 @@ def test_a_service_begins_after_what_it_depends_on(
     assert world.plan(reconcile).notes == ()
 
 
+@pytest.mark.parametrize("is_required", [True, False])
+def test_what_is_not_required_holds_back_until_it_has_failed(
+    reconcile: Reconcile, is_required: bool
+) -> None:
+    """`required: false`: it is waited for while it may come to be, not after a failure."""
+    dependency = Dependency("db", DependencyCondition.HEALTHY, required=is_required)
+    web = replace(a_service("web"), depends_on=(dependency,))
+    world = World.of(a_record(web), a_record(a_service("db")))
+    world.carry_out(world.plan(reconcile))
+    say(world, 1, AttemptState.RUNNING, health=Health.STARTING)
+    assert world.plan(reconcile).actions == ()
+    say(world, 1, AttemptState.RUNNING, health=Health.UNHEALTHY)
+    begun = [action.slot.service for action in world.plan(reconcile).actions]
+    assert begun == ([] if is_required else ["web"])
+
+
 def test_a_service_waits_for_a_job_to_complete(reconcile: Reconcile) -> None:
     """The verdict counts, not the report; a failure is none."""
     dependency = Dependency("web", DependencyCondition.COMPLETED)

@@ -55,6 +55,10 @@ def _device(**more: object) -> dict[str, Any]:
     return {"deploy": {"resources": {"reservations": {"devices": [device]}}}}
 
 
+def _after(**more: object) -> dict[str, Any]:
+    return {"depends_on": {"db": {"condition": "service_started", **more}}}
+
+
 def _generic(kind: str, value: int) -> dict[str, Any]:
     spec = {"discrete_resource_spec": {"kind": kind, "value": value}}
     return {"deploy": {"resources": {"reservations": {"generic_resources": [spec]}}}}
@@ -158,6 +162,10 @@ SERVICE: Final[dict[str, _Case]] = {
         {"depends_on": {"db": {"condition": "service_started"}}},
         {"depends_on": {"db": {"condition": "service_healthy"}}},
     ),
+    **{
+        f"depends_on.*.{key}": (_after(), _after(**{key: value}))
+        for key, value in {"required": False, "restart": True}.items()
+    },
     "networks.*": ({}, {"networks": {"front": None}}),
     "networks.default": ({}, {"networks": {"default": {}}}),
     "networks.*.aliases": (
@@ -221,11 +229,18 @@ SERVICE: Final[dict[str, _Case]] = {
             f"x-dray.{word}[].weight": (_rule(word), _rule(word, weight=7)),
         }.items()
     },
+    "x-dray.priority": ({}, _x("priority", 7)),
+    "x-dray.preempt": ({}, _x("preempt", True)),
+    "x-dray.gpu": ({}, _x("gpu", {"count": 1})),
+    "x-dray.gpu.count": (_x("gpu", {"count": 1}), _x("gpu", {"count": 2})),
+    "x-dray.gpu.fraction": (_x("gpu", {"count": 1}), _x("gpu", {"fraction": 0.5})),
+    "x-dray.gpu.models": (_x("gpu", {"count": 1}), _x("gpu", {"count": 1, "models": ["a"]})),
     "x-dray.volume_loss": ({}, _x("volume_loss", "accept")),
     "x-dray.session_affinity": ({}, _x("session_affinity", "client_ip")),
 }
 # path: (an entry of the file's top, and the same with another value of the key)
 TOP: Final[dict[str, _Case]] = {
+    "x-dray.gang": ({}, {"x-dray": {"gang": True}}),
     **{
         f"networks.*.{key}": ({"networks": {"a": {}}}, {"networks": {"a": {key: value}}})
         for key, value in {"name": "mine", "external": True, "internal": True}.items()
@@ -319,6 +334,8 @@ _NODES: Final = (
         (_gpus(), 2),
         (_device(), 2),
         (_generic("fpga", 2), 2),
+        (_x("gpu", {"fraction": 0.5, "models": ["a"]}), 2),
+        (_x("gpu", {"models": ["b"]}), None),
         (_generic("fpga", 3), None),
         (_x("affinity", [{"service": "db", "required": True}]), 1),
         (_x("anti_affinity", [{"service": "db", "required": True}]), 2),
