@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import datetime
 import json
 import os
@@ -36,19 +35,11 @@ from tests.lab.etcd import EtcdCluster
 from tests.lab.process import Process
 
 REPLICAS: Final = 10
-SLOW: Final = """#!/bin/sh
-printf 'Content-Type: text/plain\\r\\n\\r\\n'
-sleep "$QUERY_STRING"
-echo done
-"""
-IMAGE: Final = dataclasses.replace(
-    WEB, reference="dray-test/rolling:1", files={**WEB.files, "/www/cgi-bin/slow": SLOW}
-)
 COMPOSE: Final = f"""
 name: roll
 services:
   web:
-    image: {IMAGE.reference}
+    image: {WEB.reference}
     stop_grace_period: 5s
     healthcheck:
       {{test: ["CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1/"], interval: 1s}}
@@ -176,7 +167,7 @@ def operate(cluster: Cluster, number: int) -> None:
 
 def measure(hosts: int, operations: int) -> dict[str, Any]:
     """Return what the clients counted."""
-    with Lab.up(hosts, images=(BUSYBOX, IMAGE)) as lab, tempfile.TemporaryDirectory() as folder:
+    with Lab.up(hosts) as lab, tempfile.TemporaryDirectory() as folder:
         first = lab.hosts[0]
         with (
             EtcdCluster(1, Path(folder), hosts=[first]) as etcd,

@@ -36,6 +36,11 @@ client=${REMOTE_ADDR#[}
 client=${client%]}
 printf 'Content-Type: text/plain\\r\\n\\r\\n%s %s\\n' "$(hostname)" "${client#::ffff:}"
 """
+_WEB_SLOW = """#!/bin/sh
+printf 'Content-Type: text/plain\\r\\n\\r\\n'
+sleep "$QUERY_STRING"
+echo done
+"""
 _APPLETS = (
     "ash cat chmod cp cut date dd df du echo env false find grep head hostname httpd id ifconfig "
     "ip kill ln ls mkdir mount mv nc netstat nslookup ping printf ps pwd rm route sed seq sh sleep "
@@ -60,11 +65,15 @@ class Image:
 
 
 BUSYBOX = Image("dray-test/busybox:1", config={"Cmd": ["sh"]})
-# Answers `/` with its host name, and `/cgi-bin/who` with that and the client's address as it sees
-# it.
+# Answers `/` with its host name, `/cgi-bin/who` with that and the client's address as it sees it,
+# and `/cgi-bin/slow?SECONDS` with "done" after so long. It ends at once when it is told to.
 WEB = Image(
     "dray-test/web:1",
-    files={"/web": _WEB_START, "/www/cgi-bin/who": _WEB_WHO},
+    files={
+        "/web": _WEB_START,
+        "/www/cgi-bin/who": _WEB_WHO,
+        "/www/cgi-bin/slow": _WEB_SLOW,
+    },
     config={"Cmd": ["/web"], "ExposedPorts": {"80/tcp": {}}, "StopSignal": "SIGTERM"},
 )
 ALL = (BUSYBOX, WEB)
