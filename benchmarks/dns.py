@@ -184,11 +184,11 @@ class Asking:
 
 
 def _cpu_s(process: psutil.Process | None) -> float:
-    """Return the processor time that a process has used."""
+    """Return the processor time that a process and its children have used."""
     if process is None:
         return 0.0
-    times = process.cpu_times()
-    return times.user + times.system
+    all_times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+    return sum(times.user + times.system for times in all_times)
 
 
 def _number(pattern: str, text: str) -> float:
