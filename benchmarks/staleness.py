@@ -315,6 +315,12 @@ def measure(hosts: int, runs: int, only: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def commit() -> str:
+    """Return what is measured."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -326,6 +332,7 @@ def main() -> None:
     told = {
         "benchmark": "staleness",
         "command": f"python -m benchmarks.staleness --hosts {given.hosts} --runs {given.runs}",
+        "commit": commit(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "load": round(load, 2),
