@@ -2,8 +2,8 @@
 
 `python -m benchmarks.rolling [--hosts N] [--operations N]` (as root) brings up a cluster on hosts
 of the lab with a service of 10 replicas, and changes it again and again through the command:
-rolling replacement, 12 replicas, 10, 8, 10. Its program ends at once when it is told to, with whatever
-it is doing. Three clients in a container never pause, and no request may fail:
+rolling replacement, 12 replicas, 10, 8, 10. Its program ends at once when it is told to, with
+whatever it is doing. Three clients in a container never pause, and no request may fail:
 
 - names: 200 requests a second, each on a connection of its own, to one of the addresses of
   `tasks.web`; an answer of the name server is used for as long as it says that it holds (1 s).
