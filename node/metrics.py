@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -14,6 +15,7 @@ from dray.errors import FailedPrecondition
 from dray.model import AttemptState, Fault, MemberState, NodeUsage
 from dray.tasks import LoopStatus
 from node.agent.tasks import TaskState
+from node.dns.config import ServerCounts
 
 __all__ = ["MetricsServer", "NodeMetrics"]
 
@@ -36,6 +38,7 @@ class NodeMetrics(Collector):
         counted: Callable[[], dict[str, int]],
         members: Callable[[], Mapping[MemberState, int]],
         lateness_s: Callable[[], float],
+        names: Callable[[], ServerCounts],
     ) -> None:
         """Ask these functions whenever Prometheus asks."""
         self._states = states
@@ -46,6 +49,7 @@ class NodeMetrics(Collector):
         self._counted = counted
         self._members = members
         self._lateness_s = lateness_s
+        self._names = names
 
     def collect(self) -> Iterator[Metric]:
         """Yield all figures."""
@@ -70,6 +74,14 @@ class NodeMetrics(Collector):
             restarts.add_metric([loop.name], float(loop.restarts))
         yield restarts
         yield from self._gossip()
+        asked = CounterMetricFamily(
+            "dray_node_dns",
+            "What the name server has done with queries since its process started.",
+            labels=["what"],
+        )
+        for what, count in dataclasses.asdict(self._names()).items():
+            asked.add_metric([what], float(count))
+        yield asked
 
     def _gossip(self) -> Iterator[Metric]:
         counted = CounterMetricFamily(

@@ -250,6 +250,7 @@ class _Node:
             counted=self._gossip.counted,
             members=self._gossip.states,
             lateness_s=self._gossip.lateness_s,
+            names=self._dns.counts,
         )
 
     async def fetch(self, project: str, ref: ContentRef) -> Content:

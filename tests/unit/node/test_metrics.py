@@ -1,15 +1,16 @@
-"""What of gossip can Prometheus read at a node?"""
+"""What of gossip and names can Prometheus read at a node?"""
 
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, generate_latest
 
 from dray.model import MemberState, NodeUsage
+from node.dns.config import ServerCounts
 from node.gossip.counts import Counts
 from node.metrics import NodeMetrics
 
 
-def test_gossip_is_told_by_name() -> None:
+def test_counts_are_told_by_name() -> None:
     """Counts, members by state and the lateness of gossip's loop are there, each with a type."""
     counts = Counts(probes=7, suspicions=2, refutations=1, false_alarms=1)
     metrics = NodeMetrics(
@@ -26,6 +27,7 @@ def test_gossip_is_told_by_name() -> None:
         },
         members=lambda: {MemberState.ALIVE: 5, MemberState.STALLED: 1},
         lateness_s=lambda: 0.125,
+        names=lambda: ServerCounts(received=7, ready=4),
     )
     registry = CollectorRegistry(auto_describe=False)
     registry.register(metrics)
@@ -39,6 +41,9 @@ def test_gossip_is_told_by_name() -> None:
         'dray_node_gossip_members{state="stalled"} 1.0',
         'dray_node_gossip_members{state="dead"} 0.0',
         "dray_node_gossip_lateness_seconds 0.125",
+        'dray_node_dns_total{what="received"} 7.0',
+        'dray_node_dns_total{what="ready"} 4.0',
+        'dray_node_dns_total{what="malformed"} 0.0',
         "# TYPE dray_node_gossip_total counter",
         "# TYPE dray_node_gossip_lateness_seconds gauge",
     ):
