@@ -13,6 +13,7 @@ prints JSON. Times count from the power cut:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import statistics
@@ -177,23 +178,24 @@ def bring_back(cluster: Cluster, victim: Host, replicas: int) -> None:
     time.sleep(SETTLE_S)
 
 
-def spread(cluster: Cluster) -> None:
-    """Replace all replicas, so that every host has some again."""
-    cluster.dray("restart", "-p", "shop", "--timeout", "120s", limit_s=130.0)
+def spread(cluster: Cluster, replicas: int) -> None:
+    """Take two fifths of the replicas away and start them again: on the hosts that have none."""
+    for count in (replicas - 2 * replicas // 5, replicas):
+        cluster.dray("scale", f"shop/web={count}", "--timeout", "60s", limit_s=70.0)
 
 
-def next_worker(cluster: Cluster, count: int) -> Host:
+def next_worker(cluster: Cluster, count: int, replicas: int) -> Host:
     """Return a worker that has replicas; the workers take turns."""
     workers = cluster.lab.hosts[CONTROL_HOSTS:]
     placed = {task["node"] for task in cluster.tasks("shop", "web")}
     if not any(host.name in placed for host in workers):
-        spread(cluster)
+        spread(cluster, replicas)
         placed = {task["node"] for task in cluster.tasks("shop", "web")}
     found = [host for host in workers if host.name in placed]
     return found[count % len(found)]
 
 
-def leaders_host(cluster: Cluster) -> Host:
+def leaders_host(cluster: Cluster, replicas: int) -> Host:
     """Return the host of the leading scheduler, after etcd's leader has moved there, too."""
     leader = cluster.json("status")["leader"]
     host = next(h for h in cluster.lab.hosts if leader["address"].startswith(f"{h.address}:"))
@@ -211,7 +213,7 @@ def leaders_host(cluster: Cluster) -> Host:
         leading = [cluster.etcd.members[now].endpoint]
         cluster.etcd.etcdctl("move-leader", f"{number:x}", endpoints=leading)
     if host.name not in {task["node"] for task in cluster.tasks("shop", "web")}:
-        spread(cluster)
+        spread(cluster, replicas)
     return host
 
 
@@ -239,13 +241,15 @@ def measure(
             cluster.up(COMPOSE.format(replicas=replicas), "--timeout", "120s", limit_s=130.0)
             time.sleep(SETTLE_S)
             workers: list[dict[str, float]] = []
-            for count in range(runs):
-                workers.append(one_run(cluster, next_worker(cluster, count), replicas))
-                print(json.dumps(workers[-1]), file=sys.stderr, flush=True)
             leaders: list[dict[str, float]] = []
-            for _ in range(leader_runs):
-                leaders.append(one_run(cluster, leaders_host(cluster), replicas))
-                print(json.dumps({"leader": leaders[-1]}), file=sys.stderr, flush=True)
+            with contextlib.suppress(KeyboardInterrupt):  # what was measured until then counts
+                for _ in range(leader_runs):
+                    leaders.append(one_run(cluster, leaders_host(cluster, replicas), replicas))
+                    print(json.dumps({"leader": leaders[-1]}), file=sys.stderr, flush=True)
+                for count in range(runs):
+                    victim = next_worker(cluster, count, replicas)
+                    workers.append(one_run(cluster, victim, replicas))
+                    print(json.dumps(workers[-1]), file=sys.stderr, flush=True)
             return workers, leaders
 
 

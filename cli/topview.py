@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from cli.texts import age, bytes_text, cpus, word
 from cli.views import Table
+from dray.views import SlotState
 
 if TYPE_CHECKING:
     from dray.model import SlotKey
@@ -23,7 +24,7 @@ V = TypeVar("V")
 LINES_AROUND: Final = 7  # summary, headings, space and keys
 ROWS_MIN: Final = 2  # of each table, however small the terminal
 _BAR: Final = 10  # characters
-_WELL: Final = frozenset({"RUNNING", "COMPLETED"})
+_WELL: Final = frozenset({SlotState.RUNNING, SlotState.COMPLETED})
 
 
 class TaskOrder(enum.Enum):
@@ -63,8 +64,10 @@ class TopState:
     def headline(self) -> str:
         """Return the cluster in one line."""
         ready = sum(node.condition.name == "READY" for node in self._nodes.values())
-        states = Counter(word(task.state) for task in self._tasks.values())
-        counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        states = Counter(task.state for task in self._tasks.values())
+        counts = ", ".join(
+            f"{count} {word(state)}" for state, count in sorted(states.items(), key=_by_name)
+        )
         return f"{ready} of {len(self._nodes)} nodes ready · {counts or 'no tasks'}"
 
     def use(self) -> str:
@@ -113,12 +116,16 @@ class TopState:
         used = 0
         if usage is not None and self.order is not TaskOrder.SLOT:
             used = usage.cpu_millis if self.order is TaskOrder.CPU else usage.memory_bytes
-        return (task.state.name in _WELL, -used, task.slot)
+        return (task.state in _WELL, -used, task.slot)
 
 
 def _share(part: int, whole: int) -> float:
     """Return which part of a whole is used, 0 to 1; 0 when the whole is not known."""
     return min(1.0, part / whole) if whole else 0.0
+
+
+def _by_name(counted: tuple[SlotState, int]) -> str:
+    return word(counted[0])
 
 
 def _put(known: dict[K, V], key: K, value: V, is_deleted: bool) -> None:

@@ -1,0 +1,1 @@
+"""What happens, step by step, when parts of a cluster fail: the table of conditions, acted out."""
