@@ -20,7 +20,7 @@ from typing import Any, Final, NoReturn
 from cli.exits import ExitCode, UsageError, exit_code_of
 from dray.errors import DrayError
 
-__all__ = ["VERBS", "main"]
+__all__ = ["VERBS", "help_of", "main"]
 
 HELP_COLUMNS_MIN: Final = 30
 HELP_COLUMNS_DEFAULT: Final = 80  # of what is not a terminal
@@ -182,6 +182,15 @@ def _parser() -> argparse.ArgumentParser:
     for verb, text in VERBS.items():
         verbs.add_parser(verb, help=text).verb = verb
     return parser
+
+
+def help_of(verb: str) -> str:
+    """Return the help of a verb."""
+    parser = _VerbParser(prog=f"dray {verb}")
+    module = _module(verb)
+    _add_common(parser)
+    module.add_arguments(parser)
+    return parser.format_help()
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

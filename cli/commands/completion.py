@@ -17,6 +17,13 @@ _dray() {{
     mapfile -t COMPREPLY < <(compgen -W "{verbs}" -- "$word")
     return
   fi
+  if [[ "$word" == -* ]]; then
+    case ${{COMP_WORDS[1]}} in
+{options}
+    esac
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
+    return
+  fi
   case ${{COMP_WORDS[1]}} in
     node) words="{node}" ;;
     scheduler) words="run config" ;;
@@ -39,6 +46,10 @@ _dray() {{
     _describe 'command' verbs
   elif [[ $words[2] == node && $CURRENT -eq 3 ]]; then
     compadd {node}
+  elif [[ $words[CURRENT] == -* ]]; then
+    case $words[2] in
+{options}
+    esac
   else
     _files
   fi
@@ -46,6 +57,7 @@ _dray() {{
 compdef _dray dray
 """
 _FISH: Final = "complete -c dray -n __fish_use_subcommand -f -a {verb} -d '{text}'\n"
+_FISH_OPTION: Final = "complete -c dray -n '__fish_seen_subcommand_from {verb}' -l {option}\n"
 _NODE: Final = "ls members drain pause activate label rm rotate-key run config doctor"
 
 
@@ -59,11 +71,32 @@ def run(given: argparse.Namespace, context: Context) -> ExitCode:
     from cli.app import VERBS
 
     quoted = {verb: text.replace("'", "’") for verb, text in VERBS.items()}
+    options = {verb: _options(verb) for verb in VERBS}
     if given.shell == "bash":
-        context.out.write(_BASH.format(verbs=" ".join(VERBS), node=_NODE))
+        cases = "\n".join(
+            f'      {verb}) words="{" ".join(each)}" ;;' for verb, each in options.items()
+        )
+        context.out.write(_BASH.format(verbs=" ".join(VERBS), node=_NODE, options=cases))
     elif given.shell == "zsh":
         described = " ".join(f"'{verb}:{text}'" for verb, text in quoted.items())
-        context.out.write(_ZSH.format(described=described, node=_NODE))
+        cases = "\n".join(
+            f"      {verb}) compadd -- {' '.join(each)} ;;" for verb, each in options.items()
+        )
+        context.out.write(_ZSH.format(described=described, node=_NODE, options=cases))
     else:
         context.out.writelines(_FISH.format(verb=verb, text=text) for verb, text in quoted.items())
+        context.out.writelines(
+            _FISH_OPTION.format(verb=verb, option=option.removeprefix("--"))
+            for verb, each in options.items()
+            for option in each
+        )
     return ExitCode.CONVERGED
+
+
+def _options(verb: str) -> list[str]:
+    """Return the long options of a verb, from its own help."""
+    import re
+
+    from cli.app import help_of
+
+    return sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", help_of(verb))))
