@@ -16,6 +16,7 @@ ended; Swarm: its manager lists all tasks as running).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -26,7 +27,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -186,7 +186,7 @@ def form_swarm(hosts: Sequence[Host]) -> None:
     wait_for(is_whole, "the Swarm is whole", deadline_s=SWARM_START_S)
 
 
-@contextmanager
+@contextlib.contextmanager
 def both() -> Iterator[Cluster]:
     """Give hosts on which dray and a Swarm run."""
     # Swarm does not bear live-restore.
@@ -233,7 +233,7 @@ def measure(cluster: Cluster, replicas: int, repeats: int) -> list[dict[str, Any
         done = {name: ways[name]() for name in names}
         done_text = {name: {k: round(v, 2) for k, v in done[name].items()} for name in ways}
         print(json.dumps({"replicas": replicas, **done_text}), file=sys.stderr, flush=True)
-        runs.append({**done, "load": os.getloadavg()[0]})
+        runs.append({**done_text, "load": round(os.getloadavg()[0], 1)})
     return runs
 
 
@@ -246,9 +246,10 @@ def main() -> None:
     found: dict[str, Any] = {}
     with both() as cluster:
         by_dray(cluster, HOSTS)  # what every first deployment does once: images, interfaces
-        for replicas in given.replicas:
-            runs = measure(cluster, replicas, given.repeats)
-            found[str(replicas)] = {**summary(runs), "each": runs}
+        with contextlib.suppress(KeyboardInterrupt):  # what was measured until then counts
+            for replicas in given.replicas:
+                runs = measure(cluster, replicas, given.repeats)
+                found[str(replicas)] = {**summary(runs), "each": runs}
     print(json.dumps({**about("deploy"), "hosts": HOSTS, "replicas": found}, indent=2))
 
 
