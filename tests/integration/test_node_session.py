@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -21,17 +23,20 @@ from dray.model import (
     AttemptState,
     ClusterRecord,
     Epoch,
+    Member,
     NodeCapacity,
     NodeInfo,
     NodeUsage,
     Platform,
+    ReachKind,
     StoreRevision,
     TaskUsage,
+    WitnessEvidence,
 )
-from dray.names import id_text
+from dray.names import NodeId, id_text
 from dray.tls import server
 from node.agent.agent import Agent, AgentParts, AgentSettings
-from node.agent.alone import NoDiscovery, PlainNetwork
+from node.agent.alone import EmptyView, NoDiscovery, PlainNetwork
 from node.agent.contents import ContentFiles
 from node.agent.disk import Disk
 from node.agent.faults import Faults
@@ -99,15 +104,43 @@ async def scheduler() -> AsyncIterator[tuple[Cluster, HostPort]]:
         await asyncio.wait({mirroring})
 
 
+LEADERS_HOST = id_text(b"l" * 16)
+
+
+class Witness(NoDiscovery):
+    """A `Discovery` to which the leader's host, a node at its address, is silent."""
+
+    class View(EmptyView):
+        """A view of that node alone."""
+
+        def members(self) -> Iterator[Member]:
+            """Yield it; only its id and address are looked at."""
+            seen = SimpleNamespace(node_id=NodeId(LEADERS_HOST), address="127.0.0.1")
+            yield cast("Member", seen)
+
+    def view(self) -> EmptyView:
+        """Return a view of one."""
+        return self.View()
+
+    def evidence(self) -> tuple[WitnessEvidence, ...]:
+        """Return that it is silent."""
+        target = NodeId(LEADERS_HOST)
+        return (WitnessEvidence(NodeId(id_text(b"n" * 16)), target, 1, ReachKind.SILENT, 2.0),)
+
+
 @contextlib.asynccontextmanager
 async def daemon(
-    folder: Path, engine: FakeEngine, addresses: tuple[HostPort, ...]
+    folder: Path,
+    engine: FakeEngine,
+    addresses: tuple[HostPort, ...],
+    discovery: NoDiscovery | None = None,
 ) -> AsyncIterator[Daemon]:
     """Run a node's agent and session; its end says goodbye."""
     disk, clock, log = Disk(folder), SystemClock(), get_logger("node")
     identity = await asyncio.to_thread(disk.open, lambda: id_text(b"n" * 16), clock.unix_s())
     config = await asyncio.to_thread(disk.read_config)
-    runtime, discovery, faults = FakeRuntime(engine), NoDiscovery(), Faults(clock, log)
+    runtime, faults = FakeRuntime(engine), Faults(clock, log)
+    discovery = discovery or NoDiscovery()
     contents = ContentFiles(Contents(), folder, folder / "run")
     agent = Agent(
         AgentSettings(identity.node_id, "n1", "127.0.0.1"),
@@ -235,6 +268,24 @@ async def test_a_scheduler_that_does_not_lead_sends_the_node_on(
             await until(lambda: node.session.connection is not None)
             assert node.session.connection is not None
             assert node.session.connection.address == address
+
+
+async def test_a_node_tells_that_the_last_leaders_host_is_silent(
+    tmp_path: Path, engine: FakeEngine
+) -> None:
+    """Schedulers do not know the node that they run on: the node finds it by the address."""
+    folder = tmp_path / "n"
+    async with (
+        scheduler() as (cluster, address),
+        daemon(folder, engine, (address,), Witness()) as node,
+    ):
+        await until(lambda: node.session.connection is not None)
+        cluster.service.end()
+        await until(lambda: bool(cluster.heard))
+        reporter, evidence, epoch = cluster.heard[0]
+        assert reporter == node.session.identity.node_id
+        assert (evidence.target, evidence.reach) == (LEADERS_HOST, ReachKind.SILENT)
+        assert epoch == EPOCH
 
 
 async def test_a_node_runs_on_while_the_leader_is_away(tmp_path: Path, engine: FakeEngine) -> None:

@@ -29,6 +29,7 @@ from dray.model import (
     FaultKind,
     NodeInfo,
     StoreRevision,
+    WitnessEvidence,
 )
 from dray.names import ClusterId, NodeId, TaskId, id_bytes, id_text
 from dray.retry import Backoff
@@ -156,7 +157,7 @@ class Session:
         self._is_leaving = False
         self._missed: tuple[Epoch, StoreRevision] | None = None
         self._unsaved: node_pb2.AssignmentPush | None = None
-        self._last_leader: tuple[NodeId, Epoch] | None = None
+        self._last_leader: tuple[NodeId | None, HostPort, Epoch] | None = None
 
     # ---- finding the leader ----------------------------------------------------------------------
 
@@ -242,7 +243,7 @@ class Session:
         if kind != "welcome":
             raise PeerMisbehaved(f"its first message is {kind}", retryable=True)
         epoch = self._checked_epoch(response)
-        await self._welcomed(response, epoch)
+        await self._welcomed(address, response, epoch)
         self.connection = Connection(address, channel, epoch)
         self._parts.log.info("connected to the leader", address=str(address), epoch=_text(epoch))
         if self._is_joining:
@@ -251,20 +252,23 @@ class Session:
 
     def _greeting(self) -> Greeting:
         share = self._agent.share
-        evidence = None
-        if self._last_leader is not None:
-            leader = self._last_leader[0]
-            found = (each for each in self._parts.discovery.evidence() if each.target == leader)
-            evidence = next(found, None)
+        leader = self._last_leader
         return Greeting(
             self._parts.info(self.identity.life),
             self.identity.cluster_id,
             0 if self.config is None else self.config.cluster.generation,
             self.identity.epoch,
             None if share is None else share.assignment,
-            evidence,
-            self._last_leader[1] if self._last_leader is not None else None,
+            None if leader is None else self._evidence_of(leader[0], leader[1]),
+            None if leader is None else leader[2],
         )
+
+    def _evidence_of(self, node_id: NodeId | None, address: HostPort) -> WitnessEvidence | None:
+        """Return what our probes find of the leader's host, which it may not know as a node."""
+        discovery = self._parts.discovery
+        at_address = (each for each in discovery.view().members() if each.address == address.host)
+        target = node_id or next((member.node_id for member in at_address), None)
+        return next((each for each in discovery.evidence() if each.target == target), None)
 
     def _redirected(self, message: node_pb2.NotLeader) -> _Ended:
         if not message.HasField("leader"):
@@ -295,7 +299,9 @@ class Session:
             )
         return epoch
 
-    async def _welcomed(self, response: node_pb2.SessionResponse, epoch: Epoch) -> None:
+    async def _welcomed(
+        self, address: HostPort, response: node_pb2.SessionResponse, epoch: Epoch
+    ) -> None:
         """Keep what the leader says of the cluster and this node, then act on it."""
         config, leader = welcome_from_proto(response.welcome)
         cluster_id = ClusterId(id_text(response.cluster_id))
@@ -305,7 +311,7 @@ class Session:
             is_new = self.identity.cluster_id is None
             await self._kept(is_new, self._parts.disk.write_identity, identity)
             self.identity = identity
-        self._last_leader = None if leader is None else (leader, epoch)
+        self._last_leader = (leader, address, epoch)
         self._parts.faults.tell("session", {})
         await self._parts.configured(config)
         self._unsaved = None  # this stream brings the newest
