@@ -1,6 +1,6 @@
 """How many containers a second does a scheduler plan and commit to a real etcd?
 
-    python -m benchmarks.planning [--nodes N] [--tasks N] [--services N]
+    python -m benchmarks.planning [--nodes N] [--tasks N] [--services N] [--limit-s SECONDS]
 
 One etcd, one `dray scheduler run`, and so many nodes that speak node.proto and run nothing
 (`tests.sim_node`), in three processes on one machine. Projects are applied through the API, one
@@ -14,9 +14,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import datetime
 import json
+import os
 import platform
 import re
+import subprocess
 import tempfile
 import time
 import urllib.request
@@ -36,6 +39,7 @@ from tests.sim_node import SimNode, running_nodes
 SERVICES_PER_PROJECT: Final = 20
 TASKS_PER_NODE_MAX: Final = 508
 POLL_S: Final = 0.2
+PROGRESS_S: Final = 10.0
 DEADLINE_S: Final = 3_600.0
 NOMAD_PER_S: Final = (1_500, 3_750)
 GIB: Final = 1024**3
@@ -82,7 +86,7 @@ def counter(scheduler: SchedulerProcess, name: str) -> float:
     return float(found[1]) if found else 0.0
 
 
-async def measure(nodes: int, tasks: int, services: int) -> dict[str, Any]:
+async def measure(nodes: int, tasks: int, services: int, limit_s: float) -> dict[str, Any]:
     """Run the cluster, apply the projects, and return the figures."""
     with (
         tempfile.TemporaryDirectory(prefix="dray-planning-") as folder,
@@ -100,13 +104,15 @@ async def measure(nodes: int, tasks: int, services: int) -> dict[str, Any]:
                 start_s = time.monotonic()
                 await all_ready(client, nodes)
                 joined_s = time.monotonic() - start_s
-                figures = await planned(scheduler, client, sims, projects(tasks, services))
+                asked = projects(tasks, services)
+                figures = await planned(scheduler, client, sims, asked, limit_s)
             rounds = scheduler.told("round")
             status = etcd.etcdctl("endpoint", "status", "--write-out=json").stdout
             return {
                 "join_s": round(joined_s, 2),
                 **figures,
                 "longest_round_s": max(line["duration_ms"] for line in rounds) / 1000,
+                "terms": len(scheduler.told("leading")),
                 "database_bytes": json.loads(status)[0]["Status"]["dbSize"],
             }
 
@@ -122,29 +128,45 @@ async def all_ready(client: Client, nodes: int) -> None:
 
 
 async def planned(
-    scheduler: SchedulerProcess, client: Client, sims: list[SimNode], asked: list[ProjectSpec]
+    scheduler: SchedulerProcess,
+    client: Client,
+    sims: list[SimNode],
+    asked: list[ProjectSpec],
+    limit_s: float,
 ) -> dict[str, Any]:
-    """Apply the projects; return how long it took, and what the scheduler used."""
+    """Apply the projects; return how long it took, and what the scheduler used.
+
+    After `limit_s` it returns what was done until then.
+    """
     total = sum(service.mode.replicas for project in asked for service in project.services)
     created = 'dray_scheduler_tasks_total{action="created"}'
     process = psutil.Process(scheduler.running().pid)
     used = process.cpu_times()
     start_s = time.monotonic()
     applying = asyncio.create_task(apply_all(client, asked))
-    async with asyncio.timeout(DEADLINE_S):
-        while await asyncio.to_thread(counter, scheduler, created) < total:
-            await asyncio.sleep(POLL_S)
-        committed_s = time.monotonic() - start_s
-        while sum(len(sim.tasks) for sim in sims) < total:
-            await asyncio.sleep(POLL_S)
-        told_s = time.monotonic() - start_s
+    committed_s, committed, told = 0.0, 0, 0
+    progress: list[tuple[float, int, int]] = []
+    while told < total and time.monotonic() - start_s < limit_s:
+        await asyncio.sleep(POLL_S)
+        told = sum(len(sim.tasks) for sim in sims)
+        if committed < total:
+            committed = max(told, int(await asyncio.to_thread(counter, scheduler, created)))
+            committed_s = time.monotonic() - start_s
+        if not progress or time.monotonic() - start_s > progress[-1][0] + PROGRESS_S:
+            progress.append((round(time.monotonic() - start_s, 1), committed, told))
+    told_s = time.monotonic() - start_s
     now = process.cpu_times()
-    await applying
+    if not applying.done():
+        applying.cancel()
+    await asyncio.wait({applying})
     return {
+        "committed": committed,
         "committed_s": round(committed_s, 2),
-        "containers_per_s": round(total / committed_s),
+        "containers_per_s": round(committed / committed_s),
+        "told": told,
         "told_s": round(told_s, 2),
-        "apply_s": round(applying.result(), 2),
+        "apply_s": None if applying.cancelled() else round(applying.result(), 2),
+        "progress_s_committed_told": progress,
         "rounds": await asyncio.to_thread(counter, scheduler, "dray_scheduler_rounds_total"),
         "conflicts": await asyncio.to_thread(counter, scheduler, "dray_scheduler_conflicts_total"),
         "cpu_s": round(now.user + now.system - used.user - used.system, 1),
@@ -160,16 +182,32 @@ async def apply_all(client: Client, asked: list[ProjectSpec]) -> float:
     return time.monotonic() - start_s
 
 
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
 def main() -> None:
     """Measure, and print the figures as JSON."""
     parser = argparse.ArgumentParser(prog="benchmarks.planning")
     parser.add_argument("--nodes", type=int, default=6_100)
     parser.add_argument("--tasks", type=int, default=2_000_000)
     parser.add_argument("--services", type=int, default=1_000)
+    parser.add_argument(
+        "--limit-s", type=float, default=DEADLINE_S, help="show what was done after so long"
+    )
     given = parser.parse_args()
-    figures = asyncio.run(measure(given.nodes, given.tasks, given.services))
+    load = os.getloadavg()[0]
+    figures = asyncio.run(measure(given.nodes, given.tasks, given.services, given.limit_s))
     shown = {
+        "benchmark": "planning",
+        "command": f"python -m benchmarks.planning --nodes {given.nodes} --tasks {given.tasks} "
+        f"--services {given.services}",
+        "commit": _output("git", "describe", "--always", "--dirty", "--abbrev=12"),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "etcd": _output("etcd", "--version").partition("\n")[0],
         "machine": f"{psutil.cpu_count()} cores, {platform.machine()}",
+        "load_before": round(load, 2),
+        "load_after": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "nodes": given.nodes,
         "tasks": given.tasks,
