@@ -328,18 +328,18 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
 
     async def _configure(self, streams: NodeStreams) -> None:
         """Tell nodes when their entry, the keys of gossip or the schedulers change."""
-        revision = StoreRevision(-1)
+        told: tuple[Snapshot, list[NodeId]] | None = None
         registered: frozenset[NodeId] = frozenset()
         removed: tuple[NodeId, ...] = ()
         while True:
-            snapshot = self._snapshot()
-            if snapshot.revision != revision:
-                revision = snapshot.revision
+            snapshot, connected = self._snapshot(), streams.connected()
+            if told is None or told[1] != connected or not _tells_the_same(told[0], snapshot):
+                told = (snapshot, connected)
                 gone = sorted(registered - snapshot.nodes.keys())
                 removed = (*removed, *gone)[-REMOVED_MAX:]
                 registered = frozenset(snapshot.nodes)
                 schedulers = _schedulers(snapshot)
-                for node_id in streams.connected():
+                for node_id in connected:
                     record = snapshot.nodes.get(node_id)
                     if record is not None:
                         config = m.NodeConfig(record, snapshot.keyring, (), schedulers, removed)
@@ -389,6 +389,16 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
             await context.abort(grpc.StatusCode(_status(error)), str(error))
         else:
             await relay.serve(context)
+
+
+def _tells_the_same(one: Snapshot, other: Snapshot) -> bool:
+    """Return whether nodes need not be told anything: snapshots share what did not change."""
+    return (
+        one.nodes is other.nodes
+        and one.schedulers is other.schedulers
+        and one.leader == other.leader
+        and one.keyring == other.keyring
+    )
 
 
 def _status(error: DrayError) -> Any:

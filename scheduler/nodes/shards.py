@@ -54,7 +54,8 @@ def changed_keys(before: Mapping[_K, _V], after: Mapping[_K, _V]) -> list[_K]:
             if old is not new
             for key in changed_keys(old, new)
         ]
-    return [key for key in {**before, **after} if before.get(key) is not after.get(key)]
+    found = [key for key, value in after.items() if before.get(key) is not value]
+    return found + [key for key in before if key not in after]
 
 
 class Shards(Generic[_K, _V]):
