@@ -60,6 +60,7 @@ AVAILABLE: Final[frozenset[Executor]] = frozenset(
         Executor.DEPENDENCIES,
         Executor.DEPENDENCY_OPTIONS,
         Executor.ROLLOUT,
+        Executor.DISRUPTION,
         Executor.PLACEMENT,
         Executor.PLACEMENT_DEVICES,
         Executor.GPU_CHOICE,

@@ -189,7 +189,7 @@ SERVICE_WORDS: Final = (
     Word(
         "unavailable_max",
         Kind.WHOLE,
-        "Disruption budget: replicas that planned work may take away at once; 1 by default.",
+        "Disruption budget: replicas that may be away or on the move at once in a drain; else all.",
         Executor.DISRUPTION,
         low=0,
         high=1_000_000,

@@ -117,8 +117,8 @@ class ServiceExtensions:
         session_affinity: Whether clients stick to a replica.
         schedule: Times of a job as five cron fields; empty: run once when applied.
         schedule_timezone: IANA name; empty: UTC.
-        unavailable_max: Replicas that planned work (drain, rebalance) may take away at once; None:
-            one.
+        unavailable_max: Replicas that may be away or on the move at once for planned work (drain,
+            rebalance); None: all, since each one's successor runs first.
         autoscale: Bounds of automatic scaling, or None.
     """
 

@@ -30,6 +30,7 @@ from scheduler.reconcile.actions import (
     VerdictDrop,
     VerdictPut,
 )
+from scheduler.reconcile.budget import held_back
 from scheduler.reconcile.depends import unmet_dependency
 from scheduler.reconcile.held import Held
 from scheduler.reconcile.situation import Situation
@@ -140,6 +141,10 @@ def _plan_running(
         order=record.spec.rollback.order if is_back else base.order,
         replaces_for=ActionReason.ROLLED_BACK if is_back else ActionReason.NEW_REVISION,
     )
+    stay = held_back(situation, record.spec.dray.unavailable_max, wanted, held)
+    if stay:
+        message = f"{len(stay)} of its tasks wait to leave nodes that are drained (unavailable_max)"
+        plan.notes.append(Note(subject_of(key), message))
     first = min(wanted, default=0)
     for number, node_id in sorted(wanted.items()):
         is_waiting = number in step.waiting
@@ -150,6 +155,7 @@ def _plan_running(
             if is_waiting
             else step.target,
             may_replace=not is_waiting,
+            may_leave=number not in stay,
             pinned_to=node_id,
             may_begin=base.may_begin and (not is_open or number == first),
         )

@@ -47,6 +47,7 @@ class Slot:
         pins: Volumes to be pinned where its next task goes.
         waits_for_node: While the node that it is pinned to is down it waits for it.
         may_begin: A new task may be made for it now.
+        may_leave: It may be moved off a node that is drained; else it waits for its turn.
         replaces_for: Reason given for replacing a task of other work.
     """
 
@@ -60,6 +61,7 @@ class Slot:
     pins: tuple[VolumeKey, ...] = ()
     waits_for_node: bool = False
     may_begin: bool = True
+    may_leave: bool = True
     replaces_for: ActionReason = ActionReason.NEW_REVISION
 
 
@@ -226,7 +228,7 @@ def _reason_to_move(situation: Situation, slot: Slot, item: Held) -> ActionReaso
         return slot.replaces_for
     if slot.pinned_to is not None:
         return ActionReason.NODE_UNSUITABLE if item.node_id != slot.pinned_to else None
-    if situation.is_drained(item.node_id):
+    if slot.may_leave and situation.is_drained(item.node_id):
         return ActionReason.NODE_DRAINED
     if situation.is_isolated(item.node_id):
         return ActionReason.NODE_ISOLATED

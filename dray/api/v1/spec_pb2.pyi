@@ -1223,7 +1223,9 @@ class ServiceExtensions(_message.Message):
     schedule_timezone: _builtins.str
     """IANA name; empty: UTC."""
     unavailable_max: _builtins.int
-    """Replicas that planned work (drain, rebalance) may take away at once. Absent: one."""
+    """Replicas that may be away or on the move at once for planned work (drain, rebalance). Absent:
+    all, since each one's successor runs first.
+    """
     @_builtins.property
     def affinities(self) -> _containers.RepeatedCompositeFieldContainer[Global___Affinity]:
         """Near to and away from what."""

@@ -291,6 +291,29 @@ def test_a_node_that_no_longer_suits_is_left_start_first(reconcile: Reconcile) -
     assert set(homes(world)) == {1}
 
 
+@pytest.mark.parametrize(("budget", "at_once"), [(0, 0), (1, 1), (2, 2), (None, 4)])
+def test_a_budget_bounds_what_a_drain_moves_at_once(
+    reconcile: Reconcile, budget: int | None, at_once: int
+) -> None:
+    """No more slots are on the move or away at once; in the end the node is empty, but for 0."""
+    extensions = ServiceExtensions(unavailable_max=budget)
+    world = World.of(a_record(a_service(replicas=4, dray=extensions)), nodes=2)
+    world.conditions[2] = NodeCondition.DOWN
+    world.settle(reconcile)
+    world.conditions[2] = NodeCondition.READY
+    world.drained.add(1)
+    moved = [each for each in world.plan(reconcile).actions if isinstance(each, MoveTask)]
+    assert len(moved) == at_once
+    assert {each.reason for each in moved} <= {ActionReason.NODE_DRAINED}
+    say(world, 4, AttemptState.STARTING)
+    moved = [each for each in world.plan(reconcile).actions if isinstance(each, MoveTask)]
+    assert 4 in {each.slot.slot for each in moved}, "what does not serve loses nothing"
+    assert len(moved) == max(1, at_once)
+    say(world, 4, AttemptState.RUNNING)
+    world.settle(reconcile)
+    assert homes(world) == ({1: [1, 2, 3, 4]} if budget == 0 else {2: [1, 2, 3, 4]})
+
+
 def test_a_drain_without_room_elsewhere_takes_nothing_away(reconcile: Reconcile) -> None:
     """What finds no other node stays where it is."""
     world = World.of(a_record(a_service(replicas=2)), nodes=1)

@@ -231,6 +231,7 @@ SERVICE: Final[dict[str, _Case]] = {
     },
     "x-dray.priority": ({}, _x("priority", 7)),
     "x-dray.preempt": ({}, _x("preempt", True)),
+    "x-dray.unavailable_max": ({}, _x("unavailable_max", 2)),
     "x-dray.gpu": ({}, _x("gpu", {"count": 1})),
     "x-dray.gpu.count": (_x("gpu", {"count": 1}), _x("gpu", {"count": 2})),
     "x-dray.gpu.fraction": (_x("gpu", {"count": 1}), _x("gpu", {"fraction": 0.5})),

@@ -18,7 +18,7 @@ services:
       - "8080:80"
       - "8080:81"
     x-dray:
-      unavailable_max: ${P:-7}
+      singleton: ${P:-true}
       affinity: [db]
     deploy:
       placement:
@@ -62,7 +62,7 @@ def test_refusals_and_faults_have_positions() -> None:
     assert told == {
         "services.web.volumes_from": "/p/compose.yaml:6:5",
         "services.web.ports[1]": "/p/compose.yaml:9:9",
-        "services.web.x-dray.unavailable_max": "/p/compose.yaml:11:24",
+        "services.web.x-dray.singleton": "/p/compose.yaml:11:18",
         "services.web.deploy.placement.constraints[1]": "/p/compose.yaml:17:13",
         "configs.c.file": "/p/compose.yaml:23:13",
     }
@@ -75,7 +75,7 @@ def test_the_text_becomes_the_project() -> None:
     assert isinstance(result, Loaded)
     _, web = result.project.services
     assert result.project.policy is PackingPolicy.SPREAD
-    assert web.dray.unavailable_max == 7
+    assert web.dray.singleton is True
     assert web.dray.affinities == (Affinity(AffinityTarget.SERVICE, "db"),)
 
 
@@ -90,22 +90,22 @@ def test_allow_ignored_keeps_the_faults() -> None:
     ]
     assert [each.path for each in result.ignored] == [
         "services.web.volumes_from",
-        "services.web.x-dray.unavailable_max",
+        "services.web.x-dray.singleton",
         "services.db.attach",
     ]
     _, web = result.project.services
-    assert web.dray.unavailable_max is None
+    assert web.dray.singleton is False
 
 
 def test_a_mistake_below_x_dray_rejects_the_file() -> None:
     """It is told with its place and what was meant, among the faults of the file."""
-    result = _load(TEXT.replace("unavailable_max: ${P:-7}", "unavailable_mx: 7"))
+    result = _load(TEXT.replace("singleton: ${P:-true}", "singletn: true"))
     assert isinstance(result, Rejected)
     assert [f"{each.position}: {each.path}" for each in result.problems] == [
         "/p/compose.yaml:9:9: services.web.ports[1]",
-        "/p/compose.yaml:11:23: services.web.x-dray.unavailable_mx",
+        "/p/compose.yaml:11:17: services.web.x-dray.singletn",
         "/p/compose.yaml:17:13: services.web.deploy.placement.constraints[1]",
         "/p/compose.yaml:23:13: configs.c.file",
     ]
     assert result.problems[1].message == "is not a word of x-dray"
-    assert result.problems[1].hint == "did you mean unavailable_max?"
+    assert result.problems[1].hint == "did you mean singleton?"
