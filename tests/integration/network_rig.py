@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import IO, Any, cast
 
 import docker.errors
+import psutil
 import pytest
 
 from dray.model import (
@@ -414,10 +415,14 @@ class Cluster:
         self.tell()
 
     def own_processes(self) -> set[int]:
-        """Return the ids of the daemons and the servers."""
+        """Return the ids of the daemons, their name servers and the servers in containers."""
         running = [node.process for node in self.nodes if node.process is not None]
         running += [box.server for box in self.boxes.values()]
-        return {pid for process in running for pid in process.own_pids}
+        found = {pid for process in running for pid in process.own_pids}
+        for pid in list(found):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
+        return found
 
     def close(self) -> None:
         """End the servers and the daemons, and remove the containers."""
