@@ -74,6 +74,8 @@ class Tables:
         self._later: set[Entry] = set()  # touched, and left out of a rebuild
         self._applied: dict[Entry, str] = {}
         self._declared: set[str] = set()
+        self._sent: dict[Entry, str | None] = {}  # what the latest text changes
+        self._sent_names: set[str] = set()
 
     @property
     def layout(self) -> Layout:
@@ -157,48 +159,49 @@ class Tables:
     def _difference(self, entries: Sequence[Entry]) -> str:
         gone: dict[str, list[str]] = {}
         new: dict[str, list[str]] = {}
+        self._sent, self._sent_names = {}, set()
         for entry in entries:
             old, wanted = self._applied.get(entry), self.value(entry)
             if old == wanted:
                 continue
+            self._sent[entry] = wanted
             if old is not None:
                 gone.setdefault(entry.name, []).append(_written(entry.key, old))
             if wanted is not None:
                 new.setdefault(entry.name, []).append(_written(entry.key, wanted))
         if not gone and not new:
             return ""
-        lines = self._missing_structures(entries, self._declared)
+        lines = self._missing_structures()
         lines += _element_commands("delete", gone)
         lines += _element_commands("add", new)
         return "\n".join(lines) + "\n"
 
     def written(self) -> None:
         """Remember that the latest text was carried out."""
-        self._declared |= {name for name, _ in self._structures(self._touched)}
-        for entry in self._touched:
-            value = self.value(entry)
+        self._declared |= self._sent_names
+        for entry, value in self._sent.items():
             if value is None:
                 self._applied.pop(entry, None)
             else:
                 self._applied[entry] = value
         self._touched, self._later = self._later, set()
+        self._sent, self._sent_names = {}, set()
 
-    def _missing_structures(self, entries: Iterable[Entry], declared: set[str]) -> list[str]:
-        known = set(declared)
+    def _missing_structures(self) -> list[str]:
         lines: list[str] = []
-        for name, commands in self._structures(entries):
-            if name not in known:
-                known.add(name)
+        for name, commands in self._structures(self._sent):
+            if name not in self._declared and name not in self._sent_names:
+                self._sent_names.add(name)
                 lines += commands
         return lines
 
-    def _structures(self, entries: Iterable[Entry]) -> list[tuple[str, list[str]]]:
+    def _structures(self, values: Mapping[Entry, str | None]) -> list[tuple[str, list[str]]]:
         """Return name and commands of everything that entries refer to, in order of making."""
-        names = {entry.name for entry in entries if entry in self._wanted}
+        names = {entry.name for entry, value in values.items() if value is not None}
         targets = {
             value.removeprefix("goto ")
-            for entry in entries
-            if (value := self.value(entry)) is not None and value.startswith("goto ")
+            for value in set(values.values())
+            if value is not None and value.startswith("goto ")
         }
         networks = {n for n in names if n.startswith("net_")}
         networks |= {n for target in targets for n in self._groups.get(target, ())}
