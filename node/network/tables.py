@@ -11,7 +11,7 @@ the lower owner is served.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from node.network.ruleset import (
@@ -70,8 +70,8 @@ class Tables:
         self._owned: dict[str, Entries] = {}
         self._groups: dict[str, tuple[str, ...]] = {}
         self._shared: set[Entry] = set()  # wanted by several owners
-        self._touched: set[Entry] = set()
-        self._later: set[Entry] = set()  # touched, and left out of a rebuild
+        self._touched: dict[Entry, None] = {}  # in the order in which they were
+        self._later: dict[Entry, None] = {}  # touched, and left out of a rebuild
         self._applied: dict[Entry, str] = {}
         self._declared: set[str] = set()
         self._sent: dict[Entry, str | None] = {}  # what the latest text changes
@@ -85,21 +85,21 @@ class Tables:
     def put(self, owner: str, entries: Entries) -> None:
         """Replace everything that an owner wants; nothing: it is forgotten."""
         before = self._owned.get(owner, {})
-        for entry in before.keys() - entries.keys():
+        for entry in sorted(before.keys() - entries.keys()):
             wanted = self._wanted[entry]
             del wanted[owner]
             if not wanted:
                 del self._wanted[entry]
             if len(wanted) < 2:
                 self._shared.discard(entry)
-            self._touched.add(entry)
+            self._touched[entry] = None
         for entry, value in entries.items():
             if before.get(entry) != value:
                 wanted = self._wanted.setdefault(entry, {})
                 wanted[owner] = value
                 if len(wanted) > 1:
                     self._shared.add(entry)
-                self._touched.add(entry)
+                self._touched[entry] = None
         if entries:
             self._owned[owner] = entries
         else:
@@ -134,11 +134,11 @@ class Tables:
         wanted = self._wanted.get(entry)
         if not wanted:
             return None
-        return wanted[min(wanted) if len(wanted) > 1 else next(iter(wanted))]
+        return wanted[min(wanted)] if len(wanted) > 1 else next(iter(wanted.values()))
 
     def change_text(self) -> str:
         """Return the transaction from what was last written to what is wanted; empty: nothing."""
-        return self._difference(sorted(self._touched))
+        return self._difference(self._touched)
 
     def rebuild_text(self, layout: Layout | None = None) -> str:
         """Return the transaction that replaces the whole table, whatever is there.
@@ -151,12 +151,11 @@ class Tables:
         """
         self._layout = layout or self._layout
         self._applied, self._declared = {}, set()
-        self._later = {entry for entry in self._wanted if entry.name == _DEFERRED}
-        self._touched = self._wanted.keys() - self._later
-        found = [entry for entry in self._wanted if entry.name != _DEFERRED]
-        return "\n".join(skeleton(self._layout)) + "\n" + self._difference(found)
+        self._later = {entry: None for entry in self._wanted if entry.name == _DEFERRED}
+        self._touched = {entry: None for entry in self._wanted if entry.name != _DEFERRED}
+        return "\n".join(skeleton(self._layout)) + "\n" + self._difference(self._touched)
 
-    def _difference(self, entries: Sequence[Entry]) -> str:
+    def _difference(self, entries: Iterable[Entry]) -> str:
         gone: dict[str, list[str]] = {}
         new: dict[str, list[str]] = {}
         self._sent, self._sent_names = {}, set()
@@ -184,7 +183,7 @@ class Tables:
                 self._applied.pop(entry, None)
             else:
                 self._applied[entry] = value
-        self._touched, self._later = self._later, set()
+        self._touched, self._later = self._later, {}
         self._sent, self._sent_names = {}, set()
 
     def _missing_structures(self) -> list[str]:
