@@ -112,8 +112,12 @@ class Rig:
         self.agent: Agent
         self.running: asyncio.Task[None]
 
+    def disk(self) -> Disk:
+        """Return the disk of a new daemon."""
+        return Disk(self.folder)
+
     def _agent(self, runtime: Runtime) -> Agent:
-        disk = Disk(self.folder)
+        disk = self.disk()
         contents = ContentFiles(self.leader, self.folder, self.folder / "run")
         log = get_logger("agent")
         parts = AgentParts(

@@ -169,8 +169,8 @@ class TaskRunner:
                 return False
             finally:
                 self._scope = None
-        await self._book.flushed()
         try:
+            await self._book.flushed()
             await self._steps.forget(self._around.work(state), state)
         except DrayError as error:
             if not error.retryable:
