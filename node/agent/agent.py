@@ -46,7 +46,7 @@ from node.runtime.base import (
 
 __all__ = ["Agent", "AgentParts", "AgentSettings"]
 
-SWEEP_EVERY_S: Final = 60.0  # s between two looks at all containers, in case an event was lost
+SWEEP_EVERY_S: Final = 300.0  # s between two looks at all containers, in case an event was lost
 ENGINE_AGAIN_S: Final = 0.5
 # How long clients use what they know after the last name server and table have changed: answers
 # for their TTL, and connections that are being made meanwhile.

@@ -35,12 +35,18 @@ class VolumeRemovals:
         self._removed = removed
         self._asked: dict[str, tuple[str, ...]] = {}
         self._news = Signal()
+        self._handled: str | None = None
 
     def ask(self, project: str, names: Iterable[str]) -> None:
         """Have volumes of a project removed soon; what was asked for it before is replaced."""
         if project in self._asked or len(self._asked) < PROJECTS_MAX:
             self._asked[project] = tuple(names)[:NAMES_MAX]
             self._news.send()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something that was asked for has not been looked at yet."""
+        return bool(self._asked) or self._handled is not None
 
     async def run(self, cluster_id: ClusterId) -> None:
         """Remove what is asked for, for as long as the daemon runs."""
@@ -50,10 +56,13 @@ class VolumeRemovals:
             while self._asked:
                 project = next(iter(self._asked))
                 names = self._asked.pop(project)
+                self._handled = project
                 try:
                     await self._remove(project, names, cluster_id)
                 except (Unavailable, DeadlineExceeded) as error:
                     self._log.warning("volumes not removed", project=project, error=str(error))
+                finally:
+                    self._handled = None
 
     async def _remove(self, project: str, names: tuple[str, ...], cluster_id: ClusterId) -> None:
         if any(state.slot.project == project for state in self._book.states.values()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -157,24 +156,20 @@ def find_group(pid: int) -> ProcessGroup | None:
 def read_task(group: ProcessGroup, at_s: float) -> TaskReading | None:
     """Read the counters of a container; None: it has gone."""
     try:
-        cpu = _fields(group.cpu)
-        memory = int(group.memory.read_text())
-        cached = _fields(group.memory_stat)
+        cpu = _bytes(group.cpu)
+        memory = int(_bytes(group.memory))
+        stat = _bytes(group.memory_stat)
+        cpu_ns = _value(cpu, b"usage_usec") * 1000 if group.is_v2 else int(cpu)
     except (OSError, ValueError):
         return None
-    if group.is_v2:
-        cpu_ns = cpu.get("usage_usec", 0) * 1000
-        unused = cached.get("inactive_file", 0)
-    else:
-        cpu_ns = cpu.get("", 0)
-        unused = cached.get("total_inactive_file", 0)
+    unused = _value(stat, b"inactive_file" if group.is_v2 else b"total_inactive_file")
     received, sent = _network(group.pid)
     read, written = _block_io(group)
     return TaskReading(
         at_s,
         cpu_ns,
         max(0, memory - unused),
-        int(_text(group.pids) or "0"),
+        int(_small(group.pids) or 0),
         received,
         sent,
         read,
@@ -182,23 +177,31 @@ def read_task(group: ProcessGroup, at_s: float) -> TaskReading | None:
     )
 
 
-def _fields(path: Path) -> dict[str, int]:
-    """Return the numbers of a file of `name number` lines; a bare number has the empty name."""
-    found = {}
-    for line in path.read_text().splitlines():
-        name, _, number = line.rpartition(" ")
-        with contextlib.suppress(ValueError):
-            found[name] = int(number)
-    return found
+def _bytes(path: Path) -> bytes:
+    """Return what a small file of the kernel holds: one call, for it is read again and again."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, _FILE_BYTES_MAX)
+    finally:
+        os.close(descriptor)
+
+
+def _value(data: bytes, name: bytes) -> int:
+    """Return the number behind a name in a file of `name number` lines; 0: it is not there."""
+    start = 0 if data.startswith(name + b" ") else data.find(b"\n" + name + b" ") + 1
+    if start == 0 and not data.startswith(name + b" "):
+        return 0
+    end = data.find(b"\n", start)
+    return int(data[start + len(name) : end if end >= 0 else len(data)])
 
 
 def _network(pid: int) -> tuple[int, int]:
     """Return the bytes that a process' network stack received and sent, but on loopback."""
     received = sent = 0
-    for line in _text(f"/proc/{pid}/net/dev").splitlines()[2:]:
-        name, _, numbers = line.partition(":")
+    for line in _small(Path(f"/proc/{pid}/net/dev")).splitlines()[2:]:
+        name, _, numbers = line.partition(b":")
         columns = numbers.split()
-        if name.strip() != "lo" and len(columns) >= 9:
+        if name.strip() != b"lo" and len(columns) >= 9:
             received += int(columns[0])
             sent += int(columns[8])
     return received, sent
@@ -206,16 +209,24 @@ def _network(pid: int) -> tuple[int, int]:
 
 def _block_io(group: ProcessGroup) -> tuple[int, int]:
     read = written = 0
-    for line in _text(group.io).splitlines():
+    for line in _small(group.io).splitlines():
         words = line.split()
         if group.is_v2:
-            values = dict(word.split("=") for word in words[1:] if "=" in word)
-            read += int(values.get("rbytes", 0))
-            written += int(values.get("wbytes", 0))
+            values = dict(word.split(b"=") for word in words[1:] if b"=" in word)
+            read += int(values.get(b"rbytes", 0))
+            written += int(values.get(b"wbytes", 0))
         elif len(words) == 3:
-            read += int(words[2]) if words[1] == "Read" else 0
-            written += int(words[2]) if words[1] == "Write" else 0
+            read += int(words[2]) if words[1] == b"Read" else 0
+            written += int(words[2]) if words[1] == b"Write" else 0
     return read, written
+
+
+def _small(path: Path) -> bytes:
+    """Return what a small file of the kernel holds; nothing when it is not there."""
+    try:
+        return _bytes(path)
+    except OSError:
+        return b""
 
 
 def _text(path: str | Path) -> str:

@@ -72,7 +72,7 @@ __all__ = ["DockerRuntime"]
 
 CONNECT_TIMEOUT_S: Final = 5.0
 ANSWER_TIMEOUT_S: Final = 60.0  # a start on a busy disk takes seconds, not minutes
-LOOK_AGAIN_S: Final = 30.0  # who waits for a container looks so often, events or not
+LOOK_AGAIN_S: Final = 300.0  # who waits for a container looks so often, events or not
 LOOK_SOON_S: Final = 0.02
 KILL_TIMEOUT_S: Final = 30.0  # what SIGKILL does not end in this time is stuck in the kernel
 

@@ -7,29 +7,23 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import docker.errors
 import pytest
 
 from dray.model import (
     AttemptState,
-    BindOptions,
-    Healthcheck,
-    HealthcheckKind,
-    Hook,
     ImageOptions,
     Mount,
     MountKind,
     ProjectParts,
     PublishedPort,
     PublishMode,
-    PullPolicy,
-    ResourceLimits,
     RestartCondition,
     RestartPolicy,
     VolumeSpec,
 )
+from node.agent.agent import Agent
 from node.runtime.docker import DockerRuntime
 from tests.lab import BUSYBOX, Host
 from tests.node_agent import CLUSTER, Rig, a_task, an_entry
@@ -106,70 +100,6 @@ async def test_an_engine_that_is_killed_is_no_death(rig: Rig, host: Host) -> Non
         assert (after.attempt, after.container_id) == (1, report.container_id)
 
 
-REASONS = [
-    pytest.param({"command": ("/absent",)}, S.REJECTED, "/absent", id="command not found"),
-    pytest.param({"command": ("/etc/passwd",)}, S.REJECTED, "permission denied", id="no program"),
-    pytest.param({"command": ("sh", "-c", "exit 3")}, S.FAILED, "exit code 3", id="exit code"),
-    pytest.param(
-        {
-            "command": ("sh", "-c", "x=0123456789abcdef; while :; do x=$x$x; done"),
-            "limits": ResourceLimits(memory_bytes=8 * 1024**2, memory_swap_bytes=8 * 1024**2),
-        },
-        S.FAILED,
-        "out of memory",
-        id="out of memory",
-    ),
-    pytest.param(
-        {"image": ImageOptions("dray-test/nope:1", pull_policy=PullPolicy.NEVER)},
-        S.REJECTED,
-        "dray-test/nope",
-        id="no image",
-    ),
-    pytest.param(
-        {
-            "mounts": (
-                Mount(MountKind.BIND, "/absent", "/mnt", bind=BindOptions(create_host_path=False)),
-            )
-        },
-        S.REJECTED,
-        "/absent",
-        id="mount source missing",
-    ),
-    pytest.param(
-        {"post_start": (Hook(("sh", "-c", "echo no luck; exit 4")),)},
-        S.FAILED,
-        "exit code 4: no luck",
-        id="start hook",
-    ),
-    pytest.param(
-        {
-            "healthcheck": Healthcheck(
-                HealthcheckKind.EXEC, ("false",), interval_s=0.1, timeout_s=5.0, retries=1
-            )
-        },
-        S.FAILED,
-        "health check failed",
-        id="unhealthy",
-    ),
-]
-
-
-@pytest.mark.parametrize(("changes", "state", "words"), REASONS)
-async def test_what_goes_wrong_ends_in_a_reason(
-    rig: Rig, host: Host, changes: dict[str, object], state: AttemptState, words: str
-) -> None:
-    """A user reads why, and nothing is left of the task once it is unlisted."""
-    given: dict[str, Any] = {"image": IMAGE, "command": OBEYS, "restart": NEVER, **changes}
-    entry = an_entry(**given)
-    async with rig.daemon():
-        await rig.assign(a_task(1), entries=(entry,))
-        report = await rig.reached(state)
-        assert words in report.reason
-        await rig.assign()
-        await rig.gone()
-        assert await asyncio.to_thread(left_on_host, host) == 0
-
-
 async def test_a_port_that_is_taken_is_waited_for(rig: Rig) -> None:
     """The second task says what it lacks, and starts when the first has ended."""
     port = PublishedPort(80, 18_080, mode=PublishMode.HOST)
@@ -182,19 +112,6 @@ async def test_a_port_that_is_taken_is_waited_for(rig: Rig) -> None:
         await rig.assign(a_task(1, stop=True), a_task(2), entries=(entry,))
         await rig.reached(S.STOPPED)
         await rig.reached(S.RUNNING, 2)
-
-
-async def test_a_stop_signal_that_is_ignored_ends_in_a_kill(rig: Rig, host: Host) -> None:
-    """The grace period is kept to, and the task is stopped, not failed."""
-    entry = an_entry(image=IMAGE, command=("sh", "-c", "trap '' TERM; sleep 1000"))
-    async with rig.daemon():
-        await rig.assign(a_task(1), entries=(entry,))
-        await rig.reached(S.RUNNING)
-        began_s = time.monotonic()
-        await rig.assign(a_task(1, stop=True), entries=(entry,))
-        await rig.reached(S.STOPPED)
-        assert time.monotonic() - began_s >= 1.0
-        assert await asyncio.to_thread(on_host, host) == {}
 
 
 async def test_a_crash_loop_is_counted_and_leaves_nothing_behind(rig: Rig, host: Host) -> None:
@@ -224,3 +141,35 @@ async def test_a_volume_outlives_its_task(rig: Rig, host: Host) -> None:
         await rig.gone()
         volume = await asyncio.to_thread(host.docker.volumes.get, "shop_data")
         assert volume.attrs["Labels"]["dray.volume"] == "data"
+
+
+async def handled(agent: Agent) -> None:
+    """Wait until the removal of volumes that was asked for has been looked at."""
+    async with asyncio.timeout(60):
+        while agent.removals.is_busy:
+            await asyncio.sleep(0.01)
+
+
+async def test_volumes_go_with_their_project_when_nothing_needs_them(rig: Rig, host: Host) -> None:
+    """Those of a running task and those of others stay, whatever the leader names."""
+    mounts = (Mount(MountKind.VOLUME, "data", "/data"),)
+    entry = an_entry(image=IMAGE, command=OBEYS, mounts=mounts)
+    parts = ProjectParts(
+        "shop", volumes=(VolumeSpec("data", "shop_data"),), creatable_volumes=("shop_data",)
+    )
+
+    def names() -> set[str]:
+        return {str(each.name) for each in host.docker.volumes.list()}
+
+    await asyncio.to_thread(host.docker.volumes.create, "foreign")
+    async with rig.daemon() as agent:
+        await rig.assign(a_task(1), entries=(entry,), parts=parts)
+        await rig.reached(S.RUNNING)
+        agent.removals.ask("shop", ("shop_data", "foreign"))
+        await handled(agent)
+        assert await asyncio.to_thread(names) == {"shop_data", "foreign"}
+        await rig.assign()
+        await rig.gone()
+        agent.removals.ask("shop", ("shop_data", "foreign"))
+        await handled(agent)
+        assert await asyncio.to_thread(names) == {"foreign"}
