@@ -6,7 +6,8 @@
   `docker run -d`, eight at a time, on the same engine in the same run, by turns.
 - *daemon*: a whole `dray node run` with 0 and more and more containers: from `dray up` to all
   running (beside `docker run` in the same run), CPU while nothing happens (share of one core),
-  memory of all its processes (PSS), and, after SIGKILL, from a new process' start to knowing all.
+  memory of all its processes (PSS), and, after SIGKILL, from a new process' start to knowing all;
+  what users of it wait for: `dray exec` to the prompt, `dray cp` of 50 MiB both ways.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.lab import memory_bytes
+from benchmarks.node import users
 from benchmarks.node.docker_run import by_docker_run
 from tests.e2e.cluster import Cluster, cluster_on
 from tests.lab import Host, Lab
@@ -158,4 +159,6 @@ def measure(sizes: list[int], idle_s: float) -> dict[str, Any]:
                 **adoption(cluster, host),
             }
             before = size
+            if "users" not in found:
+                found["users"] = users.measure(cluster, host, "many/web.1")
     return found

@@ -67,6 +67,7 @@ def _target(given: argparse.Namespace, context: Context, name: str) -> TaskTarge
 
 async def _out(given: argparse.Namespace, context: Context, name: str, path: str) -> ExitCode:
     import asyncio
+    import posixpath
     import tempfile
     from pathlib import Path
 
@@ -83,6 +84,8 @@ async def _out(given: argparse.Namespace, context: Context, name: str, path: str
                 await asyncio.to_thread(spool.write, piece)
         spool.seek(0)
         place = Path(given.target)
+        if given.follow_link and await asyncio.to_thread(place.is_dir):
+            place /= posixpath.basename(path.rstrip("/"))  # the link's name, not that of its target
         copied_bytes = await asyncio.to_thread(unpack, spool, place, keep_owner=given.archive)
     print(f"{copied_bytes} bytes copied from {given.source} to {place}", file=context.out)
     return ExitCode.CONVERGED

@@ -540,9 +540,12 @@ class Runtime(Protocol):
         ...
 
     def read_archive(
-        self, container_id: str, path: str
+        self, container_id: str, path: str, *, follow_link: bool = False
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Read a path of the container as a tar stream in chunks of at most 64 KiB.
+
+        A symbolic link is read as such; with `follow_link` what it points at is, under the name of
+        that. Links below a folder stay links.
 
         Raises:
             NotFound: The container or the path does not exist.

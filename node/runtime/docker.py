@@ -337,10 +337,10 @@ class DockerRuntime:
         return open_exec(self._ask, self._socket, container_id, request)
 
     def read_archive(
-        self, container_id: str, path: str
+        self, container_id: str, path: str, *, follow_link: bool = False
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Read a path of the container as a tar stream."""
-        return open_archive(self._ask, self._socket, container_id, path)
+        return open_archive(self._ask, self._socket, container_id, path, follow_link=follow_link)
 
     async def write_archive(
         self, container_id: str, path: str, chunks: AsyncIterator[bytes]

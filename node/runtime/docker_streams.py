@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -47,6 +48,7 @@ _STAMP_LENGTH: Final = 31  # "2006-01-02T15:04:05.000000000Z " as the engine wri
 _STAMP: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z ")
 _EXEC_LOOK_MIN_S: Final = 0.01
 _EXEC_LOOK_MAX_S: Final = 1.0
+_PATH_STAT: Final = "x-docker-container-path-stat"
 _RESIZE_PAUSES_S: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -298,14 +300,26 @@ async def _made_exec(ask: Ask, container_id: str, request: ExecRequest) -> str:
 
 @contextlib.asynccontextmanager
 async def open_archive(
-    ask: Ask, socket: EngineSocket, container_id: str, path: str
+    ask: Ask, socket: EngineSocket, container_id: str, path: str, *, follow_link: bool
 ) -> AsyncIterator[AsyncIterator[bytes]]:
     """Yield a path of a container as a tar stream; see `Runtime.read_archive`."""
+    if follow_link:
+        async with socket.stream("HEAD", await _archive(ask, container_id, path)) as stream:
+            path = _link_target(stream.headers.get(_PATH_STAT, "")) or path
     async with socket.stream("GET", await _archive(ask, container_id, path)) as stream:
         if stream.status >= 400:
             text = one_line(await stream.refusal())
             raise NotFound(text) if stream.status == 404 else Unavailable(text)
         yield _pieces(stream)
+
+
+def _link_target(stat: str) -> str:
+    """Return what a path's link points at, resolved by the engine; empty: it is no link."""
+    try:
+        found = json.loads(base64.b64decode(stat, validate=True))
+    except ValueError:
+        return ""  # there is no such path, and reading it says so
+    return str(found.get("linkTarget") or "") if isinstance(found, dict) else ""
 
 
 async def _pieces(stream: EngineStream) -> AsyncIterator[bytes]:

@@ -303,9 +303,10 @@ class FakeRuntime:
 
     @contextlib.asynccontextmanager
     async def read_archive(
-        self, container_id: str, path: str
+        self, container_id: str, path: str, *, follow_link: bool = False
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Read a path of the container as a tar stream."""
+        del follow_link  # there are no links in its containers
         container = await self._find(container_id)
         if container is None or path not in container.files:
             raise NotFound(f"Could not find the file {path} in container {container_id}")

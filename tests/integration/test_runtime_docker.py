@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import io
 import os
 import signal
 import socket
+import tarfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import docker.types
 import pytest
 
-from dray.errors import DeadlineExceeded, FailedPrecondition, Unavailable
+from dray.errors import DeadlineExceeded, FailedPrecondition, NotFound, Unavailable
 from dray.model import (
     BindOptions,
     ContainerSpec,
@@ -341,6 +343,34 @@ async def test_followed_logs_break_with_the_engine_and_go_on(rig: DockerRig) -> 
                 if len(seen) >= 30:
                     break
         assert [int(line.data) for line in seen] == list(range(1, len(seen) + 1))
+
+
+async def test_a_link_is_read_as_such_or_followed(rig: DockerRig) -> None:
+    """Copying what it points at takes that, under its own name; a missing path is not found."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        folder, link = tarfile.TarInfo("release"), tarfile.TarInfo("current")
+        folder.type, link.type, link.linkname = tarfile.DIRTYPE, tarfile.SYMTYPE, "release"
+        archive.addfile(folder)
+        archive.addfile(link)
+
+    async def sent() -> AsyncIterator[bytes]:
+        yield buffer.getvalue()
+
+    async with rig.runtime() as runtime:
+        container_id = await created(runtime, rig.request())
+        await runtime.write_archive(container_id, "/root", sent())
+        for follow_link, wanted in ((False, ("current", False)), (True, ("release", True))):
+            async with runtime.read_archive(
+                container_id, "/root/current", follow_link=follow_link
+            ) as chunks:
+                data = b"".join([chunk async for chunk in chunks])
+            with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+                first = archive.getmembers()[0]
+            assert (first.name, first.isdir()) == wanted
+        with pytest.raises(NotFound):
+            async with runtime.read_archive(container_id, "/absent", follow_link=True) as chunks:
+                assert [chunk async for chunk in chunks]
 
 
 # ---- an engine in trouble ------------------------------------------------------------------------

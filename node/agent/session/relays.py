@@ -334,10 +334,10 @@ class _Relay:
     # ---- copies ----------------------------------------------------------------------------------
 
     async def _copy_from(self, options: CopyOptions) -> None:
-        if options.follow_links:
-            raise Unimplemented("copying what links point at does not work yet")
         state = self._running(options.target)
-        async with self._parts.runtime.read_archive(state.container_id, options.path) as chunks:
+        async with self._parts.runtime.read_archive(
+            state.container_id, options.path, follow_link=options.follow_links
+        ) as chunks:
             async for chunk in chunks:
                 await self._send(archive=chunk)
                 self._copied_bytes += len(chunk)
