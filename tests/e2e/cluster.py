@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from tests.lab import Host, Lab
@@ -73,21 +74,50 @@ class Cluster:
             *("--data", "/var/lib/dray/scheduler"),
         )
 
-    def start_node(self, host: Host, *labels: str) -> None:
+    def start_node(
+        self,
+        host: Host,
+        *labels: str,
+        flags: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """Start a node daemon; it is not awaited."""
-        schedulers = [self.lab.host(index) for index in sorted(self.schedulers)]
         _reap(self.nodes.pop(host.index, None))
         self.nodes[host.index] = self._start(
             host,
             "node",
-            *("node", "run", "--scheduler", self.api(schedulers), "--insecure"),
+            *("node", "run", "--scheduler", self.all_api, "--insecure"),
             *("--name", host.name, "--advertise", host.address, "--data", "/var/lib/dray/node"),
             *(part for label in labels for part in ("--label", label)),
+            *flags,
+            environment=environment,
         )
 
-    def _start(self, host: Host, what: str, *arguments: str) -> Process:
+    def _start(
+        self, host: Host, what: str, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> Process:
         with (self._logs / f"{host.name}.{what}.log").open("ab") as log:
-            return host.popen([*DRAY, *arguments], stdout=log, stderr=log)
+            command = [*DRAY, *arguments]
+            return host.popen(command, stdout=log, stderr=log, environment=environment)
+
+    @contextlib.contextmanager
+    def following(self, path: Path, *arguments: str, on: Host) -> Iterator[None]:
+        """Write what a command prints to a file until the block ends, and then the command."""
+        with path.open("wb") as file:
+            process = on.popen(
+                [*DRAY, *arguments],
+                stdout=file,
+                environment={"DRAY_HOST": self.all_api, "DRAY_INSECURE": "1"},
+            )
+        try:
+            yield
+        finally:
+            _reap(process)
+
+    @property
+    def all_api(self) -> str:
+        """All schedulers, as the command is told them."""
+        return self.api([self.lab.host(index) for index in sorted(self.schedulers)])
 
     def log(self, host: Host, what: str) -> str:
         """Return what a daemon has logged: "node" or "scheduler"."""
@@ -128,12 +158,11 @@ class Cluster:
     ) -> tuple[int, str, str]:
         """Run the command, and return its status and what it printed."""
         host = on or next(host for host in self.lab.hosts if host.is_on())
-        schedulers = [self.lab.host(index) for index in sorted(self.schedulers)]
         done = host.exec(
             [*DRAY, *arguments],
             check=False,
             timeout_s=limit_s,
-            environment={"DRAY_HOST": self.api(schedulers), "DRAY_INSECURE": "1"},
+            environment={"DRAY_HOST": self.all_api, "DRAY_INSECURE": "1"},
         )
         return done.returncode, done.stdout, done.stderr
 
