@@ -36,10 +36,11 @@ from benchmarks.placement.measure import (
     measure_openb,
 )
 from benchmarks.placement.policies import POLICIES
+from benchmarks.placement.rounds import measure_rounds
 from benchmarks.placement.speed import measure_speed
 from benchmarks.placement.table import markdown_table
 
-SECTIONS = ("openb", "gpu", "identical", "mix", "dlrm")
+SECTIONS = ("openb", "rounds", "gpu", "identical", "mix", "dlrm")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -74,6 +75,8 @@ def measured(asked: argparse.Namespace) -> Report:
     has_openb = asked.nodes is not None and asked.pods is not None
     if "openb" in asked.only and has_openb:
         section("openb", lambda: measure_openb(asked.nodes, asked.pods, options))
+    if "rounds" in asked.only and has_openb:
+        section("rounds", lambda: measure_rounds(asked.nodes, asked.pods))
     if "mix" in asked.only and asked.mix:
         section("mix", lambda: measure_mix(asked.mix[0], asked.mix[1], options))
     if "identical" in asked.only and has_openb:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "ANY_MODEL",
     "Fleet",
     "Kind",
     "Timeline",
@@ -32,7 +33,7 @@ __all__ = [
 DEVICES_MAX: Final = 8
 WHOLE: Final = 1000
 INFLATION: Final = 1.3
-_ANY_MODEL: Final = -1
+ANY_MODEL: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Kind:
     amounts: tuple[int, ...]
     gpu_count: int = 0
     gpu_millis: int = 0
-    gpu_models: int = _ANY_MODEL
+    gpu_models: int = ANY_MODEL
     app: int = -1
     app_per_node_max: int = 0
 
@@ -135,12 +136,12 @@ def _pod(row: dict[str, str], models: dict[str, int]) -> Kind:
     gpus = int(row["num_gpu"])
     names = filter(None, (row.get("gpu_spec") or "").split("|"))
     wanted = [models[name] for name in names if name in models]
-    mask = sum(1 << number for number in set(wanted)) if wanted else _ANY_MODEL
+    mask = sum(1 << number for number in set(wanted)) if wanted else ANY_MODEL
     return Kind(
         (int(row["cpu_milli"]), int(row["memory_mib"])),
         gpu_count=gpus,
         gpu_millis=int(row["gpu_milli"]) if gpus else 0,
-        gpu_models=mask if gpus else _ANY_MODEL,
+        gpu_models=mask if gpus else ANY_MODEL,
     )
 
 

@@ -10,7 +10,9 @@ import pytest
 
 from benchmarks.placement.__main__ import main
 from benchmarks.placement.fgd import FgdPolicy
+from benchmarks.placement.hindsight import most_allocated_percent
 from benchmarks.placement.policies import POLICIES
+from benchmarks.placement.rounds import measure_rounds
 from benchmarks.placement.simulate import Simulation, fill, open_on_demand, smallest_fleet
 from benchmarks.placement.table import markdown_table
 from benchmarks.placement.workload import (
@@ -194,3 +196,21 @@ def test_nothing_to_measure_is_an_error() -> None:
     """Without input there is a refusal, not an empty report."""
     assert main([]) == 2
     assert markdown_table({}) == "| policy |\n| --- |\n"
+
+
+def test_nobody_who_refuses_nothing_exceeds_the_bound() -> None:
+    """Blockers come first and leave a fifth of every device, whoever places them."""
+    blocker, whole, small = Kind((1, 1), 1, 800), Kind((1, 1), 1, 1000), Kind((1, 1), 1, 200)
+    fleet = Fleet(np.array([[999, 999]] * 50), np.full(50, 2), np.zeros(50, dtype=np.int64))
+    kinds = (blocker, whole, small)
+    late = most_allocated_percent(fleet, Workload(kinds, (0,) * 100 + (1,) * 50))
+    assert 80 <= late < 81
+    both = most_allocated_percent(fleet, Workload(kinds, (0, 1) * 50 + (2,) * 25))
+    assert 95 <= both < 96
+    assert most_allocated_percent(fleet, Workload((whole,), (0, 0))) == 100
+
+
+def test_the_engine_places_a_trace_in_rounds(trace: tuple[Path, Path]) -> None:
+    """All pods find room, one a round and all in one."""
+    (found,) = measure_rounds(*trace).values()
+    assert [each["gpu"] for each in found.values()] == [100.0, 100.0]
