@@ -195,6 +195,7 @@ class Server:
             self._ids,
             secrets.token_bytes,
             parts.sealer,
+            settings.placement_rules,
         )
         api = ClusterService(environment, channel_to)
         api.add_to(bound.server)
@@ -260,6 +261,7 @@ class Server:
                 streams=streams,
                 executor=parts.executor,
                 ids=self._ids,
+                rules=self._settings.placement_rules,
                 leader_name=str(self._settings.advertise),
                 on_news=on_news,
                 metrics=self._metrics,

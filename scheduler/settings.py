@@ -8,15 +8,19 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, SecretStr, model_validator
 
 from dray.addresses import HostPort
+from dray.errors import InvalidRequest
 from dray.settings import (
     AddressAndPort,
     DaemonSettings,
     DurationS,
     FilePath,
     Flag,
+    Labels,
     Urls,
     relation_error,
 )
+from scheduler.node_classes import node_classes
+from scheduler.placement import PlacementRules
 
 __all__ = ["SchedulerSettings"]
 
@@ -75,8 +79,25 @@ class SchedulerSettings(DaemonSettings):
         "nodes: beyond loopback, keep strangers off the port.",
     )
 
+    node_classes: Annotated[Labels, Flag("--node-class", "NAME=RULES", is_repeated=True)] = Field(
+        (),
+        description="How nodes whose label class is NAME are used, the same for all schedulers: "
+        '"cpu:200% memory:120% reserve_cpus:0.5 reserve_memory:1g". cpu and memory say how much of '
+        "what is left after the reserve is given out, 100% to 1000%. Danger: what is overcommitted "
+        "can run out; with memory, the kernel then kills containers.",
+    )
+    preempt_across_projects: bool = Field(
+        False,
+        description="Whether a service with x-dray.preempt may displace tasks of lower priority "
+        "of other projects too. Danger: any project can then claim the highest priority.",
+    )
+
     @model_validator(mode="after")
     def _check_relations(self) -> Self:
+        try:
+            node_classes(self.node_classes)
+        except InvalidRequest as error:
+            raise relation_error(("node_classes",), str(error)) from error
         if self.advertise.port == 0:
             raise relation_error(("advertise",), "advertise needs the port that others connect to")
         if self.advertise.host in ("0.0.0.0", "::"):  # noqa: S104  (refused, not bound)
@@ -93,3 +114,11 @@ class SchedulerSettings(DaemonSettings):
                 ("etcd_user", "etcd_password"), "etcd_user and etcd_password go together"
             )
         return self
+
+    @property
+    def placement_rules(self) -> PlacementRules:
+        """What these settings say to placement."""
+        return PlacementRules(
+            classes=node_classes(self.node_classes),
+            preempts_across_projects=self.preempt_across_projects,
+        )

@@ -16,6 +16,7 @@ from scheduler.api.index import TaskIndex
 from scheduler.api.ports import LeaderInfo, Leadership, RelayBroker, SnapshotSource
 from scheduler.api.sealing import NO_SEALER, Sealer
 from scheduler.api.views import State
+from scheduler.placement import PlacementRules
 from scheduler.store.base import Store
 from scheduler.store.snapshot import Snapshot
 
@@ -44,6 +45,7 @@ class Environment:
         ids: Makes ids of tasks that a plan would create.
         random_bytes: Draws salts and keys.
         sealer: Seals secrets in the store.
+        rules: What the operator said of placement; None: nothing.
     """
 
     scheduler_id: SchedulerId
@@ -57,6 +59,7 @@ class Environment:
     ids: IdFactory
     random_bytes: Callable[[int], bytes]
     sealer: Sealer = NO_SEALER
+    rules: PlacementRules | None = None
 
     @property
     def leads(self) -> bool:

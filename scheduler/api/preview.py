@@ -57,7 +57,7 @@ class Previews:
     def __init__(self, environment: Environment) -> None:
         """Take time and ids from the environment."""
         self._environment = environment
-        self._fleet = Fleet()
+        self._fleet = Fleet(environment.rules)
         self._turn = asyncio.Lock()
 
     async def of(

@@ -28,6 +28,7 @@ from scheduler.nodes.parts import record_of
 from scheduler.placement import (
     ClusterView,
     PlacementNode,
+    PlacementRules,
     RunningShare,
     TaskGroup,
     cluster_view,
@@ -56,10 +57,14 @@ class _Seen:
 class Fleet:
     """The nodes as placement sees them, from round to round. For one term, and one thread."""
 
-    def __init__(self) -> None:
-        """Start without nodes."""
+    def __init__(self, rules: PlacementRules | None = None) -> None:
+        """Start without nodes.
+
+        Args:
+            rules: What the operator said; None: nothing.
+        """
         self._seen: dict[NodeId, _Seen] = {}
-        self._view: ClusterView = cluster_view([])
+        self._view: ClusterView = cluster_view([], rules)
 
     def view(self, snapshot: Snapshot, observed: Observed) -> ClusterView:
         """Return the columns for a snapshot and what was observed.

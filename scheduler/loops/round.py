@@ -41,6 +41,7 @@ from scheduler.loops.steps import Step
 from scheduler.loops.tell import condition_events, leader_event, pending_of, round_events
 from scheduler.metrics import Metrics
 from scheduler.nodes.streams import NodeStreams
+from scheduler.placement import PlacementRules
 from scheduler.reconcile import CreateTask, MoveTask, Scope, StopTask, VolumeRemoval
 from scheduler.reconcile.removed import AGAIN_S
 from scheduler.store.base import Committed, Conflict, Put, Store, Txn
@@ -101,6 +102,7 @@ class Rounds:
         metrics: Metrics,
         clock: Clock,
         log: Logger,
+        rules: PlacementRules | None = None,
         keys_max: int = KEYS_MAX,
     ) -> None:
         """Describe the rounds; `run` makes them.
@@ -117,6 +119,7 @@ class Rounds:
             metrics: Counts.
             clock: Its clocks.
             log: Gets one line a round.
+            rules: What the operator said of placement; None: nothing.
             keys_max: Assignments and pins of one transaction, at most.
         """
         self._term = term
@@ -130,7 +133,7 @@ class Rounds:
         self._clock = clock
         self._log = log
         self._keys_max = keys_max
-        self._fleet = Fleet()
+        self._fleet = Fleet(rules)
         self._dirty = Dirty()
         self._full_at_s = 0.0  # when everything is looked at; infinite: it is being looked at
         self._full_took_s = 0.0
