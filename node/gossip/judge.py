@@ -31,7 +31,7 @@ from node.gossip.members import (
     precedence,
     rumour_of,
 )
-from node.gossip.messages import Gossip, Ping, Verify
+from node.gossip.messages import Ack, Gossip, Ping, Verify
 from node.gossip.outbox import Outbox, address_of
 from node.gossip.parameters import suspicion_timeout_s
 from node.gossip.roster import Change, Roster
@@ -43,6 +43,9 @@ VERIFY: Final = "verify"
 ACCUSERS_MAX: Final = 16  # counted of one suspicion
 REACH_KEPT_S: Final = 1.0  # a kernel's answer older than this is asked for again
 SILENT_CHECKS: Final = 2  # of a stalled member's kernel, after which it counts as gone
+VOUCH_S: Final = 4.0  # a witness tells the others this often that a stalled member still speaks
+# Who is no witness of a stalled member hears little of it: it waits so much longer with a verdict.
+STALLED_SHARE: Final = 4.0
 
 
 @dataclass(slots=True)
@@ -62,6 +65,8 @@ class Suspicion:
         verify_left: Pings left of this node's own look; None: it does not look now.
         verify_since_s: When that look began.
         silent_checks: Of a stalled member, one after another.
+        word_at_s: When a stalled member last said anything, to this node or another witness.
+        vouched_at_s: When this node last told the other witnesses that it did.
     """
 
     life: int
@@ -76,6 +81,8 @@ class Suspicion:
     verify_left: int | None = None
     verify_since_s: float = 0.0
     silent_checks: int = 0
+    word_at_s: float = float("-inf")
+    vouched_at_s: float = float("-inf")
 
     def reaches(self) -> set[ReachKind | None]:
         """Return everything that kernel probes found."""
@@ -365,9 +372,32 @@ class Judge:
         suspicion.reach, suspicion.reach_at_s = reach, now_s
         if member.state is MemberState.STALLED:
             self._note(member, reach, now_s)
+            if reach is ReachKind.ANSWERED:
+                self.heard_stalled(member, now_s)
         elif self._me in suspicion.accusers:
             self._note(member, reach, now_s)
             self._agree(suspicion, member, reach, now_s)
+
+    # ---- stalled members
+
+    def heard_stalled(self, member: Member, now_s: float) -> None:
+        """Take it that a stalled member has sent something: it moves, if slowly."""
+        suspicion = self._suspicions.get(member.node_id)
+        if suspicion is None or member.state is not MemberState.STALLED:
+            return
+        suspicion.word_at_s = now_s
+        if suspicion.is_witness and now_s - suspicion.vouched_at_s >= VOUCH_S:
+            suspicion.vouched_at_s = now_s
+            others, _ = self.witnesses(member.node_id)
+            for witness in others:
+                word = Ack(0, member.node_id, member.life, member.incarnation)
+                self._out.send_to_member(witness, word)
+
+    def vouched(self, node_id: NodeId, life: int, now_s: float) -> None:
+        """Take another node's word that a member has answered it: no evidence, and no death."""
+        suspicion = self._suspicions.get(node_id)
+        if suspicion is not None and suspicion.life == life:
+            suspicion.word_at_s = now_s
 
     # ---- verdicts
 
@@ -421,16 +451,17 @@ class Judge:
 
     def _arm_stall(self, suspicion: Suspicion, member: Member, now_s: float) -> None:
         parameters = self._parameters
-        at_s = now_s + parameters.stalled_check_s
-        if not suspicion.is_witness:  # its witnesses say so earlier
-            at_s = max(now_s + parameters.contact_s, suspicion.since_s + 1.5 * parameters.stalled_s)
-        self._out.arm(SUSPICION, member.node_id, at_s)
+        is_witness = suspicion.is_witness
+        wait_s = parameters.stalled_check_s if is_witness else parameters.stalled_s
+        self._out.arm(SUSPICION, member.node_id, now_s + wait_s)
 
     def _check_stalled(self, suspicion: Suspicion, member: Member, now_s: float) -> None:
         is_gone = suspicion.reach in (ReachKind.SILENT, ReachKind.REFUSED)
         suspicion.silent_checks = suspicion.silent_checks + 1 if is_gone else 0
-        lasted_s = now_s - suspicion.since_s
-        if suspicion.silent_checks >= SILENT_CHECKS or lasted_s >= self._parameters.stalled_s:
+        lasted_s = now_s - max(suspicion.since_s, suspicion.word_at_s)
+        share = 1.0 if suspicion.is_witness else STALLED_SHARE
+        longest_s = self._parameters.stalled_s * share
+        if suspicion.silent_checks >= SILENT_CHECKS or lasted_s >= longest_s:
             self._counts.deaths += 1
             reach = suspicion.reach or ReachKind.ACCEPTED
             self.believe(self._accusation(member, MemberState.DEAD, reach), now_s, is_own=True)

@@ -219,6 +219,7 @@ class Probing:
             probe.reach = reach
 
     def _on_vouched(self, ack: Ack, about: NodeId, now_s: float) -> None:
+        self._judge.vouched(about, ack.life, now_s)
         probe = self._probes.get(about)
         known = self._store.member(about)
         if probe is None or probe.sequence != ack.sequence or known is None:

@@ -105,11 +105,13 @@ async def read_message(reader: asyncio.StreamReader) -> bytes | None:
 async def probe(to: Address, data: bytes, deadline_s: float) -> tuple[ReachKind, bytes]:
     """Connect, send a message, and return what came of it and the answer if there was one."""
     reach = ReachKind.SILENT
+    connecting = socket.socket(_family(to), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(deadline_s):
-            reader, writer = await asyncio.open_connection(to.host, to.port)
+            await asyncio.get_running_loop().sock_connect(connecting, (to.host, to.port))
             reach = ReachKind.ACCEPTED
+            reader, writer = await asyncio.open_connection(sock=connecting)
             await write_message(writer, data)
             answer = await read_message(reader)
         if answer is not None:
@@ -117,11 +119,24 @@ async def probe(to: Address, data: bytes, deadline_s: float) -> tuple[ReachKind,
     except ConnectionRefusedError:
         reach = ReachKind.REFUSED
     except (OSError, TimeoutError):
-        pass  # silence: a filter, a route, a machine that is gone; or accepted, and then nothing
+        # Silence: a filter, a route, a machine that is gone; or accepted, and then nothing. When it
+        # was this loop that came too late, the kernel has connected meanwhile.
+        if _is_connected(connecting):
+            reach = ReachKind.ACCEPTED
     finally:
         if writer is not None:
             writer.close()
+        else:
+            connecting.close()
     return reach, b""
+
+
+def _is_connected(connecting: socket.socket) -> bool:
+    try:
+        connecting.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def raise_priority(*, is_alone: bool) -> str:

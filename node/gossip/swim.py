@@ -406,6 +406,7 @@ class SwimCore:
         member = self._store.member(sender.node_id)
         if member is not None and member.state not in (MemberState.ALIVE, MemberState.LEFT):
             self._out.send(source, Gossip(), (encode_rumour(rumour_of(member)),))
+            self._judge.heard_stalled(member, now_s)
 
     def _hear(self, sender: Sender, known: Member | None, now_s: float) -> Member | None:
         """Take what a datagram says by merely being there; None: its sender does not count."""

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from dray.model import FaultKind, MemberState, ReachKind
+from dray.names import NodeId
 from node.gossip.core import (
     Address,
     EvidenceChanged,
@@ -151,6 +152,58 @@ def test_an_accepted_connection_is_a_stall() -> None:
 
     bench.until("suspicion", A.node_id, is_dead)
     assert bench.now_s - start_s == pytest.approx(PARAMETERS.stalled_s, abs=1.0)
+
+
+@pytest.mark.parametrize("by", ["itself", "another witness"])
+def test_a_starved_member_that_still_speaks_is_not_buried(by: str) -> None:
+    """A word now and then, though it never refutes, puts the death of a stalled member off."""
+    bench = Bench()
+    for other in (A, B, C):
+        bench.hear(other, Gossip())
+    probe_until_suspected(bench)
+    bench.reach("a", ReachKind.ACCEPTED)
+    buried(bench)
+    start_s = bench.now_s
+    heard_s = start_s
+    told: list[NodeId] = []
+    while bench.now_s < start_s + 3 * PARAMETERS.stalled_s:
+        assert bench.state("a") is MemberState.STALLED
+        if bench.now_s - heard_s > PARAMETERS.stalled_s - 3.0:
+            heard_s = bench.now_s
+            by_other = by == "another witness"
+            sent = (
+                bench.hear(B, Ack(0, A.node_id, A.life, 0))
+                if by_other
+                else bench.hear(A, Ack(9_999))
+            )
+            told += [
+                d.message.about for _, d in sent if isinstance(d.message, Ack) and d.message.about
+            ]
+        bench.reach("a", ReachKind.ACCEPTED)
+        bench.fire("suspicion", A.node_id)
+    assert set(told) == (set() if by == "another witness" else {A.node_id}), "others are told"
+
+    def is_dead() -> bool:
+        bench.reach("a", ReachKind.ACCEPTED)
+        return bench.state("a") is MemberState.DEAD
+
+    bench.until("suspicion", A.node_id, is_dead)
+    assert bench.now_s - heard_s == pytest.approx(PARAMETERS.stalled_s, abs=2.0)
+
+
+def probe_until_suspected(bench: Bench) -> None:
+    """Let the core probe its members, who answer but for a, until it suspects a."""
+    for _ in range(20):
+        (to, sent), *_ = bench.fire("probe")
+        assert isinstance(sent.message, Ping)
+        if to == A.address:
+            bench.fire("ask", A.node_id)
+            bench.fire("verdict", A.node_id)
+            assert bench.state("a") is MemberState.SUSPECT
+            return
+        answering = B if to == B.address else C
+        bench.hear(answering, Ack(sent.message.sequence))
+    raise AssertionError("a was never probed")
 
 
 def test_a_stalled_machine_that_is_gone_is_dead_soon() -> None:
