@@ -18,6 +18,8 @@ from tests.house.workbench import Copy, Verdict
 
 CONTRACT: Final = "proto/dray/api/v1"
 
+pytestmark = pytest.mark.timeout(240)  # the copy's whole type check, on a machine that is busy
+
 # Tests that break one rule each: name, body, line of the fault in the body (from 1), what is said.
 FAULTS: Final = {
     "blocked_loop": (
