@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -132,6 +133,52 @@ def test_two_views_can_follow_one() -> None:
         groups = [a_group(SPECS[0]), a_group(SPECS[1])]
         assert place(each, groups).placed == place(fresh, groups).placed
         assert node_id(full) not in {p.node_id for p in place(each, groups).placed}
+
+
+def test_two_placers_at_a_time_do_not_disturb_each_other() -> None:
+    """What one has taken out of the lineage is found anew by the other, and both answer alike."""
+    view = cluster_view([a_node(number, (2, 2)) for number in range(1, 40)])
+    groups = [a_group(spec, 2) for spec in SPECS]
+    expected = place(view, groups).placed
+    first, second = Placer(view), Placer(view)
+    assert first.place(groups).placed == expected
+    assert second.place(groups).placed == expected
+    first.close()
+    third = Placer(view)
+    second.close()
+    assert third.place(groups).placed == expected
+    assert place(view, groups).placed == expected
+
+
+def test_threads_share_a_lineage() -> None:
+    """Many rounds at once on one view, and on the one folded from it, give what one alone gives."""
+    view = cluster_view([a_node(number, (2, 2)) for number in range(1, 40)])
+    views = [view, folded(view, [a_node(1, (3, 1))])]
+    groups = [a_group(spec, 2) for spec in SPECS]
+    expected = [place(each, groups).placed for each in views]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda n: place(views[n % 2], groups).placed, range(40)))
+    assert found == [expected[n % 2] for n in range(40)]
+
+
+def test_a_changed_node_that_became_better_is_seen() -> None:
+    """A full node that empties comes first again though another has been chosen meanwhile."""
+    spec = SPECS[1]
+    full = a_placement_node(1, cpus=8, memory_gib=16, running=shares_of(spec, 8))
+    others = [
+        a_placement_node(number, cpus=8, memory_gib=16, running=shares_of(spec, 3))
+        for number in range(2, 30)
+    ]
+    view = cluster_view([full, *others])
+    assert place(view, [a_group(spec)]).placed[0].node_id == node_id(2)
+    view = folded(view, [a_placement_node(1, cpus=8, memory_gib=16, running=shares_of(spec, 3))])
+    assert view.position
+    assert place(view, [a_group(spec)]).placed[0].node_id == node_id(1)
+
+
+def shares_of(spec: ServiceSpec, count: int) -> tuple[RunningShare, ...]:
+    """Return so many running tasks of another service that asks for the same."""
+    return (RunningShare(a_key("other"), count, spec.task.reservations, spec),)
 
 
 def one_by_one(view: ClusterView, group: TaskGroup) -> list[NodeId]:
