@@ -1,4 +1,4 @@
-"""How well does placement pack, beside the other schedulers? Prints JSON, and a table if asked.
+"""How well does placement pack, beside the other schedulers? Prints JSON, and tables on stderr.
 
 `python -m benchmarks.placement [--nodes CSV --pods CSV] [--mix SEED COUNT] [--dlrm CSV]
 [--compaction SEEDS] [--speed]`
@@ -121,11 +121,15 @@ def write(path: Path, sections: Report, origin: dict[str, str]) -> None:
         ordered = [name for name in (BOUND, *POLICIES) if name in merged]
         kept["results"][section] = {name: merged[name] for name in ordered or merged}
     path.write_text(json.dumps(kept, indent=1) + "\n")
-    results = kept["results"]
+    path.with_suffix(".md").write_text(tables(kept["results"]))
+
+
+def tables(results: Report) -> str:
+    """Return the tournament of all policies as a table, and each other section as one."""
     tournament = {name: each for name, each in results.items() if each.keys() & {BOUND, *POLICIES}}
     others = [{name: each} for name, each in results.items() if name not in tournament]
-    tables = [markdown_table(tournament), *(markdown_table(each, "what") for each in others)]
-    path.with_suffix(".md").write_text("\n".join(tables))
+    made = [markdown_table(tournament)] if tournament else []
+    return "\n".join([*made, *(markdown_table(each, "what") for each in others)])
 
 
 def main(arguments: list[str]) -> int:
@@ -138,6 +142,7 @@ def main(arguments: list[str]) -> int:
         )
         return 2
     sys.stdout.write(json.dumps({"about": about(arguments), "results": sections}, indent=1) + "\n")
+    sys.stderr.write(tables(sections))
     if asked.write is not None:
         write(asked.write, sections, about(arguments))
     return 0
