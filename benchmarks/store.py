@@ -1,9 +1,11 @@
 """How fast is the store on one real etcd? Prints JSON.
 
-`python -m benchmarks.store [--repeats N]`
+`python -m benchmarks.store [--repeats N] [--without-peers]`
 
-The server is a fresh one on loopback with its data in the folder for temporary files, written to
-disk as in production. Lists are read beside `etcdctl get --prefix`, which does the same work in Go.
+The server is a fresh one on loopback with its data in the folder for temporary files. Lists are
+read beside `etcdctl get --prefix`, which does the same work in Go. `etcd3` (see
+`benchmarks.etcd3_peer`) does the same on the same server after each repeat, in threads;
+`etcdctl check perf` writes with a fixed load for a minute at the end and says whether that held.
 """
 
 from __future__ import annotations
@@ -11,13 +13,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime
-import itertools
 import json
 import os
 import platform
 import resource
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,6 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from benchmarks.etcd3_peer import installed
 from dray.addresses import parse_host_port
 from dray.model import StoreRevision
 from scheduler.store.base import Committed, Put, Txn
@@ -182,7 +185,25 @@ async def measure(cluster: EtcdCluster) -> dict[str, Figures]:
         await other.close()
 
 
-def report(runs: Sequence[dict[str, Figures]]) -> dict[str, object]:
+def etcd3_figures(cluster: EtcdCluster, peer: dict[str, str]) -> dict[str, Figures]:
+    """Measure the peer in a process of its own."""
+    host, port = cluster.endpoints[0].rsplit(":", 1)
+    argv = [sys.executable, "-m", "benchmarks.etcd3_peer", "speed", host, port]
+    done = subprocess.run(argv, env={**os.environ, **peer}, capture_output=True, check=True)
+    found: dict[str, Figures] = json.loads(done.stdout)
+    return found
+
+
+def check_perf(cluster: EtcdCluster) -> list[str]:
+    """Return what `etcdctl check perf` says, whether the server passes or not."""
+    done = cluster.etcdctl("check", "perf", check=False, timeout_s=180.0)
+    text = done.stdout + done.stderr
+    return [line for line in text.splitlines() if line.startswith(("PASS", "FAIL"))]
+
+
+def report(
+    runs: Sequence[dict[str, Figures]], peers: Sequence[dict[str, Figures]], perf: list[str]
+) -> dict[str, object]:
     """Return the median and both ends of every figure."""
     return {
         "benchmark": "store",
@@ -194,10 +215,16 @@ def report(runs: Sequence[dict[str, Figures]]) -> dict[str, object]:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "load": round(os.getloadavg()[0], 2),
         "repeats": len(runs),
-        "figures": {
-            name: {figure: _spread([run[name][figure] for run in runs]) for figure in runs[0][name]}
-            for name in runs[0]
-        },
+        "figures": _table(runs),
+        "etcd3 0.12.0, stubs generated again": _table(peers),
+        "etcdctl check perf": perf,
+    }
+
+
+def _table(runs: Sequence[dict[str, Figures]]) -> dict[str, dict[str, Figures]]:
+    return {
+        name: {figure: _spread([run[name][figure] for run in runs]) for figure in runs[0][name]}
+        for name in (runs[0] if runs else ())
     }
 
 
@@ -217,10 +244,18 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=5, help="runs, each on the same server")
-    repeats = max(1, parser.parse_args().repeats)
+    parser.add_argument("--without-peers", action="store_true", help="measure ours alone")
+    given = parser.parse_args()
+    runs, peers, perf = [], [], []
     with tempfile.TemporaryDirectory() as folder, EtcdCluster(1, Path(folder)) as cluster:
-        runs = [asyncio.run(measure(cluster)) for _ in itertools.repeat(None, repeats)]
-    print(json.dumps(report(runs), indent=2))
+        peer = None if given.without_peers else installed(Path(folder) / "etcd3")
+        for _ in range(max(1, given.repeats)):
+            runs.append(asyncio.run(measure(cluster)))
+            if peer is not None:
+                peers.append(etcd3_figures(cluster, peer))
+        if peer is not None:
+            perf = check_perf(cluster)
+    print(json.dumps(report(runs, peers, perf), indent=2))
 
 
 if __name__ == "__main__":
