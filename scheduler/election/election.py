@@ -320,6 +320,7 @@ class Election:
     async def _campaign(self, lease: LeaseId, generation: int) -> None:
         """Create the leader key, if there is none and the cluster is what the mirror shows."""
         event: Event = NotWon(StoreRevision(0))
+        before = self._mirror.revision
         try:
             outcome = await self._store.commit(self._claim(lease, generation))
         except LeaseLost:
@@ -332,7 +333,7 @@ class Election:
                     event = Won(lease, generation, revision)
                 case Conflict(revision):
                     event = NotWon(revision)
-            self._mirror.saw_revision(outcome.revision)
+            self._mirror.saw_revision(outcome.revision, before)
         self._events.put_nowait(event)
 
     def _claim(self, lease: LeaseId, generation: int) -> Txn:

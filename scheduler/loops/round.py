@@ -326,7 +326,7 @@ class Rounds:
 
     async def _commit_txn(self, txn: Txn) -> Committed | Conflict:
         """Commit; when the answer is lost, wait until the mirror shows what became of it."""
-        start_s = self._clock.monotonic_s()
+        start_s, before = self._clock.monotonic_s(), self._mirror.revision
         try:
             answer = await self._store.commit(txn)
         except AmbiguousWrite:
@@ -336,7 +336,7 @@ class Rounds:
         self._metrics.observe_commit(self._clock.monotonic_s() - start_s)
         if isinstance(answer, Committed):
             self._committed = answer.revision
-        self._mirror.saw_revision(answer.revision)
+        self._mirror.saw_revision(answer.revision, before)
         return answer
 
     def _why(self, conflict: Conflict) -> _End:

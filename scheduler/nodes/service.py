@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -28,14 +28,15 @@ from dray.errors import (
     Unavailable,
 )
 from dray.log import Logger
-from dray.model import ContentRef, Epoch, StoreRevision, WitnessEvidence
-from dray.names import NodeId, SchedulerId, id_text
+from dray.model import ContentRef, Epoch, NodeRecord, StoreRevision, WitnessEvidence
+from dray.names import ClusterId, NodeId, SchedulerId, id_text
 from scheduler.api.ports import Leadership
 from scheduler.nodes import messages as m
 from scheduler.nodes.parts import share_of
 from scheduler.nodes.registry import Registration, refusal, registration
 from scheduler.nodes.relays import RELAY_OPENS_WITHIN_S, Relays
 from scheduler.nodes.streams import Link, NodeStreams
+from scheduler.nodes.turns import Turns
 from scheduler.nodes.wire import message_from_proto, message_to_proto
 from scheduler.store.base import Conflict, Store, Txn
 from scheduler.store.records import ContentRecord
@@ -47,6 +48,7 @@ HELLO_WITHIN_S: Final = 5.0
 WRITE_WITHIN_S: Final = 30.0  # a node that does not read for so long is given up
 CONFIGURE_EVERY_S: Final = 0.5
 REGISTER_TRIES_MAX: Final = 5
+ADMISSIONS_MAX: Final = 32  # nodes that are registered and welcomed at once
 SEEDS_MAX: Final = 16
 SCHEDULERS_MAX: Final = 16
 REMOVED_MAX: Final = 1_000  # nodes that were removed in this term, told to gossip
@@ -110,6 +112,11 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         self._clock = clock
         self._log = log
         self._streams: NodeStreams | None = None
+        self._known_cluster_id: ClusterId | None = None
+        self._turns = Turns()
+        self._admissions = asyncio.Semaphore(ADMISSIONS_MAX)
+        self._nodes: Mapping[NodeId, NodeRecord] = {}
+        self._registered: frozenset[NodeId] = frozenset()
         self._taken: set[int] = set()  # subnets, by position, of nodes that are being registered
         self.relays = Relays(self._current_streams, random_bits=random_bits, clock=clock)
 
@@ -137,10 +144,18 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
             epoch,
             clock=self._clock,
             log=self._log,
-            registered=lambda: frozenset(self._snapshot().nodes),
+            registered=self._registered_now,
             expected=frozenset(snapshot.nodes) - down,
         )
         return self._streams
+
+    def _registered_now(self) -> frozenset[NodeId]:
+        """Return the registered nodes; those that were, while the store is being read again."""
+        with contextlib.suppress(Unavailable):
+            nodes = self._snapshot().nodes
+            if nodes is not self._nodes:
+                self._nodes, self._registered = nodes, frozenset(nodes)
+        return self._registered
 
     def end(self) -> None:
         """Lead no longer: every stream ends with the new leader's address, if it is known."""
@@ -185,26 +200,34 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         if streams is None:
             await self._write(context, self._not_leader(), None)
             return
-        admitted = await self._admit(hello, streams)
-        if isinstance(admitted, m.Refused | m.NotLeader):
-            self._log.info(
-                "node refused",
-                node=hello.info.name,
-                node_id=hello.info.node_id,
-                reason=admitted.reason.name if isinstance(admitted, m.Refused) else "NOT_LEADER",
-            )
-            await self._write(context, admitted, None)
-            return
-        share = share_of(self._snapshot(), hello.info.node_id)
-        try:
-            link = streams.open(hello, self._welcome(admitted, hello, streams), share)
-        except Unavailable:  # the term has ended meanwhile
-            await self._write(context, self._not_leader(), None)
+        async with self._admissions:
+            opened = await self._opened(hello, streams)
+        if not isinstance(opened, Link):
+            await self._write(context, opened, None)
             return
         try:
-            await self._carry(context, link, streams)
+            await self._carry(context, opened, streams)
         finally:
-            streams.closed(link)
+            streams.closed(opened)
+
+    async def _opened(self, hello: m.Hello, streams: NodeStreams) -> Link | m.Refused | m.NotLeader:
+        """Return the stream of a node that may connect, or what it is told instead."""
+        try:
+            admitted = await self._admit(hello, streams)
+            if not isinstance(admitted, m.Refused | m.NotLeader):
+                async with self._turns:
+                    share = share_of(self._snapshot(), hello.info.node_id)
+                    welcome = self._welcome(admitted, hello, streams)
+                    return streams.open(hello, welcome, share)
+        except Unavailable:  # the term has ended meanwhile, or the store is read again
+            admitted = self._not_leader()
+        self._log.info(
+            "node refused",
+            node=hello.info.name,
+            node_id=hello.info.node_id,
+            reason=admitted.reason.name if isinstance(admitted, m.Refused) else "NOT_LEADER",
+        )
+        return admitted
 
     async def _read_hello(self, context: Any) -> m.Hello | m.Refused:
         try:
@@ -277,9 +300,10 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
     async def _read_all(self, context: Any, link: Link, streams: NodeStreams) -> None:
         try:
             while (request := await context.read()) is not grpc.aio.EOF:
-                message = message_from_proto(request)
-                if message is not None:
-                    streams.receive(link, message)
+                async with self._turns:
+                    message = message_from_proto(request)
+                    if message is not None:
+                        streams.receive(link, message)
         except InvalidRequest as error:
             link.end(m.Refused(m.RefusedReason.PROTOCOL, str(error), retry_after_s=30.0))
             return
@@ -332,7 +356,11 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         registered: frozenset[NodeId] = frozenset()
         removed: tuple[NodeId, ...] = ()
         while True:
-            snapshot, connected = self._snapshot(), streams.connected()
+            try:
+                snapshot, connected = self._snapshot(), streams.connected()
+            except Unavailable:  # the store is read again
+                await self._clock.sleep(CONFIGURE_EVERY_S)
+                continue
             if told is None or told[1] != connected or not _tells_the_same(told[0], snapshot):
                 told = (snapshot, connected)
                 gone = sorted(registered - snapshot.nodes.keys())

@@ -104,17 +104,22 @@ class Mirror:
             self._expected.clear()
         self._expected[key] = (value, assignment)
 
-    def saw_revision(self, revision: StoreRevision) -> None:
+    def saw_revision(self, revision: StoreRevision, before: StoreRevision) -> None:
         """Tell that a reply of the store named this revision.
 
-        One below the copy's means that the store is an older one, restored from a backup: the copy
-        is thrown away and everything is listed again.
+        One below the copy's, as it was before the call, means that the store is an older one,
+        restored from a backup: the copy is thrown away and everything is listed again. What others
+        wrote during the call may be in the copy before the reply is.
+
+        Args:
+            revision: The reply's.
+            before: The copy's when the call began.
         """
-        if revision < self._revision and not self._is_older.is_set():
+        if revision < min(before, self._revision) and not self._is_older.is_set():
             self._log.error(
                 "store went back",
                 revision=revision,
-                reason=f"{self._revision} was seen",
+                reason=f"{before} was seen before",
                 hint="etcd was restored from a backup",
             )
             self._become(View(), StoreRevision(0))

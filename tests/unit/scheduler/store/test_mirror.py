@@ -174,13 +174,25 @@ async def test_a_store_that_went_back_is_listed_again() -> None:
         world.data.restore(backup)
         older = (await world.writer.get(keys.CLUSTER)).revision
         assert older < revision
-        mirror.saw_revision(older)
+        mirror.saw_revision(older, before=revision)
         assert mirror.revision == 0
         assert (await mirror.wait_changed(StoreRevision(0))).revision == older
         assert mirror.snapshot.nodes == {}
         revision = await world.write(Put(keys.node_key(node.node_id), encode(node)))
         await mirror.wait_revision(revision)
         assert mirror.snapshot.nodes == {node.node_id: node}
+
+
+async def test_a_reply_that_others_have_overtaken_is_no_older_store() -> None:
+    """The watch may show what was written during a call before the call's own reply is there."""
+    world = World()
+    async with world.mirrored() as mirror:
+        before = mirror.revision
+        replied = await world.write(Put(keys.node_key(node_id(1)), encode(a_node(1))))
+        later = await world.write(Put(keys.node_key(node_id(2)), encode(a_node(2))))
+        await mirror.wait_revision(later)
+        mirror.saw_revision(replied, before)
+        assert mirror.revision == later
 
 
 async def test_what_was_told_before_it_was_written_is_taken_over() -> None:
