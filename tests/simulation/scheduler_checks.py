@@ -33,7 +33,7 @@ from scheduler.store.codec import decode_as
 from scheduler.store.keys import Kind, parse_key
 from scheduler.store.records import JobVerdict, VolumePin
 from tests.simulation.scheduler_gaps import Gaps
-from tests.simulation.scheduler_node import CPUS, Daemon, SimNode
+from tests.simulation.scheduler_node import Daemon, SimNode
 
 if TYPE_CHECKING:
     from tests.simulation.scheduler_world import SchedulerWorld
@@ -60,7 +60,8 @@ class Checker:
         self._done: dict[SlotKey, ServiceRevision] = {}
         self._created: Counter[TaskId] = Counter()
         self._excused: set[SlotKey] = set()
-        self._gaps = Gaps(world)
+        self.gaps = Gaps(world)
+        self.commits = self.displaced = 0
         self._trace = hashlib.sha256()
 
     @property
@@ -73,6 +74,7 @@ class Checker:
     def committed(self, name: str, txn: Txn, done: Committed) -> None:
         """Check what a scheduler has just written."""
         self._trace.update(f"{self._world.now_s():.6f} {name} {done.revision} {txn!r}".encode())
+        self.commits += 1
         changed = []
         for operation in txn.operations:
             parsed = parse_key(operation.key)
@@ -176,6 +178,9 @@ class Checker:
         record = self._wanted().get(task.slot)
         if record is None or task.slot in self._done or self._may_leave(name, node_id):
             return False
+        if record.spec.dray.priority < 0:
+            self.displaced += 1  # it makes room for others
+            return False
         now = self._revision(task.slot.service_key, task.service_revision)
         return now.spec.task == record.spec.task
 
@@ -204,7 +209,7 @@ class Checker:
         for task in assignment.tasks:
             record = self._revision(task.slot.service_key, task.service_revision)
             taken += record.spec.task.reservations.cpu_millis
-        if taken > CPUS * 1000:
+        if taken > self._world.cpus * 1000:
             self._broken(f"{assignment.node_id} is over-committed: {taken} millis")
 
     def _check_slots(self, name: str, assignment: Assignment) -> None:
@@ -288,20 +293,26 @@ class Checker:
             for slot, record in self._wanted().items()
             if record.spec.mode.kind in _RUNNING
         }
-        homes = {slot: home for slot in wanted if (home := self._home(slot)) is not None}
+        homes = {
+            slot: home
+            for slot, record in wanted.items()
+            if (home := self._only_home(slot, record)) is not None
+        }
+        assigned = {node_id: tasks.values() for node_id, tasks in self._assigned.items()}
+        for sentence in self.gaps.look(wanted, assigned, homes):
+            self._broken(sentence)
+
+    def _only_home(self, slot: SlotKey, record: ServiceRecord) -> NodeId | None:
+        """Return the only node that can run a slot: its own, or that of its data."""
+        if record.spec.mode.kind is not ServiceModeKind.GLOBAL:
+            return self._home(slot)
         for node in self._world.nodes.values():
             item = self._world.data.item(keys.node_key(node.node_id))
             if item is not None:
-                record = self._world.decoded(item, NodeRecord)
-                number = subnet_number("10.192.0.0/11", record.subnet) + 1
-                homes |= {
-                    slot: node.node_id
-                    for slot, asked in wanted.items()
-                    if asked.spec.mode.kind is ServiceModeKind.GLOBAL and slot.slot == number
-                }
-        assigned = {node_id: tasks.values() for node_id, tasks in self._assigned.items()}
-        for sentence in self._gaps.look(wanted, assigned, homes):
-            self._broken(sentence)
+                subnet = self._world.decoded(item, NodeRecord).subnet
+                if subnet_number("10.192.0.0/11", subnet) + 1 == slot.slot:
+                    return node.node_id
+        return None
 
     def _is_in_trouble(self, node: SimNode) -> bool:
         others = [each.name for each in self._world.schedulers if each.is_alive]
@@ -336,12 +347,18 @@ class Checker:
     ) -> list[str]:
         if record is None:
             return [f"{slot} is held by {node.name}, and not wanted" for node, _ in held]
+        assigned = {node_id: tasks.values() for node_id, tasks in self._assigned.items()}
+        home = self._only_home(slot, record)
+        has_room = self.gaps.has_room(slot, record, assigned, home, beside=True)
         if record.spec.mode.kind is ServiceModeKind.REPLICATED_JOB:
             is_done = slot in self._done
-            return [] if is_done and not held else [f"{slot} is a job: done {is_done}, {held}"]
+            is_fine = not held and (is_done or not has_room)
+            return [] if is_fine else [f"{slot} is a job: done {is_done}, {held}"]
         homes = [each for each in self._world.nodes.values() if each.node_id == self._home(slot)]
         if any(not home.has_power or self._is_drained(home.node_id) for home in homes):
             return []  # it waits for its data, or for the node to take tasks again
+        if not has_room:
+            return []  # nobody has room for it, or for the one that is to replace it
         if len(held) != 1:
             return [f"{slot} has {len(held)} tasks"]
         node, task = held[0]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from dray.model import NodeRecord, ServiceRecord, SlotKey, TaskAssignment
 from dray.names import NodeId
 from scheduler.store import keys
-from tests.simulation.scheduler_node import CPUS, Daemon, SimNode
+from tests.simulation.scheduler_node import Daemon, SimNode
 from tests.simulation.scheduler_process import SimScheduler
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Gaps:
         self._since_s = {
             slot: self._since_s.get(slot, now_s)
             for slot in missing
-            if self._has_room(slot, wanted[slot], assigned, home_of.get(slot))
+            if self.has_room(slot, wanted[slot], assigned, home_of.get(slot))
         }
         for slot, since_s in self._since_s.items():
             self.longest_s = max(self.longest_s, now_s - since_s)
@@ -79,20 +79,31 @@ class Gaps:
             self._world.passes(scheduler.name, node.name) for node in self._world.nodes.values()
         )
 
-    def _has_room(
+    def has_room(
         self,
         slot: SlotKey,
         record: ServiceRecord,
         assigned: Mapping[NodeId, Iterable[TaskAssignment]],
         home: NodeId | None,
+        *,
+        beside: bool = False,
     ) -> bool:
-        """Return whether a node that is well could run a slot now, or has it already."""
+        """Return whether a node that is well could run a slot now, or has it already.
+
+        Args:
+            slot: The slot.
+            record: What is asked for.
+            assigned: What is stored.
+            home: The only node that will do; None: any.
+            beside: A task that the slot has already keeps its room.
+        """
         for node in self._world.nodes.values():
             if (home is not None and node.node_id != home) or not self._is_well(node):
                 continue
             tasks = list(assigned.get(node.node_id, ()))
-            taken = sum(self._cpu_millis(task) for task in tasks if task.slot != slot)
-            if taken + record.spec.task.reservations.cpu_millis <= CPUS * 1000:
+            others = [task for task in tasks if beside or task.slot != slot]
+            taken = sum(map(self._cpu_millis, others))
+            if taken + record.spec.task.reservations.cpu_millis <= self._world.cpus * 1000:
                 return True
         return False
 

@@ -37,9 +37,8 @@ from tests.builders import CLUSTER_ID, GIB, an_info, node_id
 from tests.simulation.scheduler_process import SimScheduler
 from tests.simulation.scheduler_store import Gate
 
-__all__ = ["CPUS", "Daemon", "NodeWorld", "SimNode", "Stream"]
+__all__ = ["Daemon", "NodeWorld", "SimNode", "Stream"]
 
-CPUS = 4
 KEEPALIVE_S = 7.0
 PROBE_S = 0.5
 SILENT_AFTER_S = 1.5
@@ -62,6 +61,7 @@ class NodeWorld(Protocol):
     nodes: dict[int, SimNode]
     schedulers: list[SimScheduler]
     broken: list[str]
+    cpus: int
     completed: set[tuple[SlotKey, ServiceRevision]]
 
     def now_s(self) -> float:
@@ -349,7 +349,7 @@ class SimNode:
     def _hello(self) -> node_pb2.Hello:
         info = replace(
             an_info(self.number, life=self.life),
-            capacity=NodeCapacity(CPUS * 1000, 64 * GIB),
+            capacity=NodeCapacity(self._world.cpus * 1000, 64 * GIB),
         )
         said = node_pb2.Hello(node=to_proto(info, state_pb2.NodeInfo), is_new=not self._is_known)
         if self._epoch is not None:

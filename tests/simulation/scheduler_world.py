@@ -46,13 +46,18 @@ from tests.simulation.scheduler_loop import VirtualLoop, run_virtual
 from tests.simulation.scheduler_node import SimNode
 from tests.simulation.scheduler_process import SimScheduler
 
-__all__ = ["SchedulerWorld", "broken_in"]
+__all__ = ["SchedulerWorld", "broken_in", "world_of"]
 
 _Stored = TypeVar("_Stored", bound=Stored)
 FAULTS_FROM_S = 8.0
 FAULTS_UNTIL_S = 30.0
 QUIET_LIMIT_S = 90.0  # everything must be as asked by then; usually it takes 20 s
 CHECK_S = 0.5
+_EXTENSIONS = {
+    "one": ServiceExtensions(singleton=True),
+    "web": ServiceExtensions(priority=5, preempt=True),
+    "api": ServiceExtensions(priority=-5),
+}
 SERVICES = ("web", "api", "one", "job", "all", "db")
 
 
@@ -65,6 +70,7 @@ class SchedulerWorld:
         self.rng = random.Random(seed)
         self.loop = loop
         self.broken: list[str] = []
+        self.cpus = self.rng.choice((2, 2, 4))  # of each node; with two not everything has room
         self.completed: set[tuple[SlotKey, ServiceRevision]] = set()
         self.data = MemoryData(loop.time)
         self.checker = Checker(self)
@@ -227,7 +233,7 @@ class SchedulerWorld:
             container=container,
             reservations=reserving(cpus=0.1 if name == "all" else self.rng.choice((0.25, 0.5))),
             update=policy,
-            dray=ServiceExtensions(singleton=name == "one"),
+            dray=_EXTENSIONS.get(name, ServiceExtensions()),
         )
 
     # ---- what is drawn
@@ -341,11 +347,16 @@ class SchedulerWorld:
 
 def broken_in(seed: int) -> tuple[list[str], str]:
     """Run the world of a seed; return what is broken in it, and its trace."""
+    world = world_of(seed)
+    return world.broken, world.checker.trace
+
+
+def world_of(seed: int) -> SchedulerWorld:
+    """Run the world of a seed to its end, and return it."""
 
     async def main(loop: VirtualLoop) -> SchedulerWorld:
         world = SchedulerWorld(seed, loop)
         await world.run()
         return world
 
-    world = run_virtual(main)
-    return world.broken, world.checker.trace
+    return run_virtual(main)
