@@ -29,11 +29,13 @@ class Handover:
         begun_s: When it began, monotonic.
         known: How many members and services the latest view had.
         quiet_since_s: Since when no more of them came, monotonic; None: nobody was heard yet.
+        longest_s: When it ends in any case.
     """
 
     begun_s: float
     known: tuple[int, int] = (0, 0)
     quiet_since_s: float | None = None
+    longest_s: float = HANDOVER_MAX_S
 
     def seen(
         self, view: FactView, own: NodeId, peers: Collection[NodeId], now_s: float
@@ -56,7 +58,7 @@ class Handover:
     @property
     def ends_s(self) -> float:
         """When it is over if nothing more is heard, monotonic."""
-        last_s = self.begun_s + HANDOVER_MAX_S
+        last_s = self.begun_s + self.longest_s
         return last_s if self.quiet_since_s is None else min(last_s, self.quiet_since_s + QUIET_S)
 
 

@@ -50,7 +50,7 @@ from node.network.commands import CommandFailed
 from node.network.echo import silent_gateways
 from node.network.engine import EngineNetworks
 from node.network.firewall import Firewall, open_connections
-from node.network.handover import Handover
+from node.network.handover import HANDOVER_MAX_S, Handover
 from node.network.hostports import HostPorts
 from node.network.ipam import NoAddress, allocate, gateway
 from node.network.isolation import local_task
@@ -103,6 +103,7 @@ class MachineNetwork:
         clock: Clock,
         log: Logger,
         resolv_conf: ResolvConf | None = None,
+        handover_max_s: float = HANDOVER_MAX_S,
     ) -> None:
         """Refer to the machine; nothing is read or changed yet.
 
@@ -112,12 +113,14 @@ class MachineNetwork:
             clock: For rests of addresses, faults and the loops.
             log: Gets a line for every repair.
             resolv_conf: Makes the containers' resolv.conf; None: Docker's own is used.
+            handover_max_s: How long at most an earlier daemon's table is served as well.
         """
         self._folder = folder
         self._engine = engine
         self._clock = clock
         self._log = log
         self._resolv_conf = resolv_conf
+        self._handover_max_s = handover_max_s
         self._firewall = Firewall()
         self._claims = Claims()
         self._host_ports = HostPorts(self._claims)
@@ -251,7 +254,8 @@ class MachineNetwork:
                 self._host_ports.take_again(task)
             if listing:
                 await self._of_table(self._balancer.take_over, listing)
-                self._handover = Handover(self._clock.monotonic_s())
+                now_s = self._clock.monotonic_s()
+                self._handover = Handover(now_s, longest_s=self._handover_max_s)
         elif config != self._config:
             balancer = self._balancer
             async with self._writing:

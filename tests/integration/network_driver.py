@@ -35,6 +35,7 @@ from node.network.ipam import gateway
 from node.network.network import MachineNetwork
 from node.ports import NetworkConfig
 
+HANDOVER_MAX_S = 600.0  # so that it ends when the test says what there is, and never before
 DOCKER_SOCKET = Path("/run/docker.sock")
 
 
@@ -107,6 +108,7 @@ class Driver:
             clock=SystemClock(),
             log=get_logger("network"),
             resolv_conf=_resolv_conf,
+            handover_max_s=HANDOVER_MAX_S,
         )
         self.facts = Facts()
         self.names: asyncio.Task[None] | None = None
