@@ -26,6 +26,8 @@ from tests.integration.network_rig import (
 )
 from tests.lab import Host, wait_for
 
+pytestmark = pytest.mark.timeout(300)  # a lab with containers, on a machine that does much else
+
 UDP_BYTES = 60_000  # of one datagram: forty fragments
 
 

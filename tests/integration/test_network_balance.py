@@ -25,6 +25,8 @@ from tests.integration.network_rig import (
 )
 from tests.lab import Process, wait_for
 
+pytestmark = pytest.mark.timeout(300)  # a lab with containers, on a machine that does much else
+
 # Connects and prints who answers; then prints how the connection ends, and when: the number of
 # lines that came back before it did.
 HOLDER = """

@@ -29,6 +29,8 @@ from tests.integration.network_rig import (
 )
 from tests.lab import Process, wait_for
 
+pytestmark = pytest.mark.timeout(300)  # a lab with containers, on a machine that does much else
+
 # Six services in three networks; the last network has no way out of the cluster.
 SERVICES: dict[str, tuple[str, ...]] = {
     "edge": ("front",),
