@@ -127,7 +127,8 @@ class Listener:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.lines.append((time.monotonic(), json.loads(line)))
+            if line.startswith(b"{"):  # the others are log lines
+                self.lines.append((time.monotonic(), json.loads(line)))
 
     def has(self, name: str) -> bool:
         """Return whether a line with that field has come."""
