@@ -435,9 +435,8 @@ def _status(error: DrayError) -> Any:
 
 def _seeds(streams: NodeStreams, joining: NodeId) -> tuple[HostPort, ...]:
     """Return where a node joins gossip: connected members, those after it in the ring of ids."""
-    others = [node_id for node_id in streams.connected() if node_id != joining]
-    ring = [each for each in others if each > joining] + [each for each in others if each < joining]
-    infos = [streams.observations.info(node_id) for node_id in ring[:SEEDS_MAX]]
+    ring = streams.connected_after(joining, SEEDS_MAX)
+    infos = [streams.observations.info(node_id) for node_id in ring]
     return tuple(HostPort(info.advertise_address, info.gossip_port) for info in infos if info)
 
 

@@ -16,6 +16,9 @@ sockets, the store and the clock. A stream is a number that is never used twice.
 
 from __future__ import annotations
 
+import bisect
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias, assert_never
 
@@ -181,6 +184,7 @@ class Sessions:
         self._observations = observations
         self._node_of: dict[StreamNumber, NodeId] = {}
         self._stream_of: dict[NodeId, StreamNumber] = {}
+        self._sorted: list[NodeId] = []  # its keys, by id
         self._shares: dict[NodeId, Share] = {}
         self._pings: dict[StreamNumber, _Pings] = {}
         self._ticked_at_s = started_s
@@ -218,7 +222,16 @@ class Sessions:
 
     def nodes(self) -> list[NodeId]:
         """Return the nodes that have a stream, by id."""
-        return sorted(self._stream_of)
+        return list(self._sorted)
+
+    def after(self, node_id: NodeId) -> Iterator[NodeId]:
+        """Yield the other nodes that have a stream: those with higher ids, then from the lowest."""
+        start = bisect.bisect_right(self._sorted, node_id)
+        for each in itertools.chain(
+            itertools.islice(self._sorted, start, None), itertools.islice(self._sorted, start)
+        ):
+            if each != node_id:
+                yield each
 
     def may_leave(self, node_id: NodeId) -> bool:
         """Return whether a node that said goodbye for good has nothing left to run."""
@@ -248,6 +261,7 @@ class Sessions:
             self._drop(standing)
         self._node_of[event.stream] = node_id
         self._stream_of[node_id] = event.stream
+        bisect.insort(self._sorted, node_id)
         self._pings[event.stream] = _Pings()
         self._observations.connected(event.hello, now_s)
         if event.share is not None:
@@ -289,6 +303,7 @@ class Sessions:
     def _drop(self, stream: StreamNumber) -> None:
         node_id = self._node_of.pop(stream)
         del self._stream_of[node_id]
+        del self._sorted[bisect.bisect_left(self._sorted, node_id)]
         del self._pings[stream]
 
     def _assign(self, event: Assigned) -> list[Effect]:

@@ -48,6 +48,8 @@ from scheduler.nodes.sessions import (
 
 __all__ = ["CHANGES_KEPT_MAX", "Link", "NodeStreams"]
 
+TICK_SHARE: Final = 4.0  # thousands of nodes that are not there yet are looked at less often
+TICK_MAX_S: Final = 0.3
 CHANGES_KEPT_MAX: Final = 20_000  # changes of condition that no round has taken yet
 
 
@@ -132,8 +134,10 @@ class NodeStreams:
     async def run(self) -> None:
         """Judge nodes and ping suspects until cancelled."""
         while True:
+            start_s = self._clock.monotonic_s()
             self.tick()
-            await self._clock.sleep(TICK_S)
+            took_s = self._clock.monotonic_s() - start_s
+            await self._clock.sleep(min(max(TICK_S, TICK_SHARE * took_s), TICK_MAX_S))
 
     def tick(self) -> None:
         """Look at what time alone changes; due every `TICK_S`."""
@@ -200,6 +204,11 @@ class NodeStreams:
     def connected(self) -> list[NodeId]:
         """Return the nodes with a stream that is up, by id."""
         return [node_id for node_id in self._sessions.nodes() if self._link(node_id)]
+
+    def connected_after(self, node_id: NodeId, count: int) -> list[NodeId]:
+        """Return so many other nodes with a stream that is up: those next in the ring of ids."""
+        others = (each for each in self._sessions.after(node_id) if self._link(each))
+        return list(itertools.islice(others, count))
 
     def share(self, node_id: NodeId) -> Share | None:
         """Return what a node was last told to run, or is to be told; None: nothing is known."""

@@ -144,6 +144,18 @@ def test_a_node_is_welcomed_and_told_what_the_store_holds() -> None:
     assert term.open(2, 8) == [Tell(8, a_welcome(2)), Changed(node_id(2))]
 
 
+def test_nodes_with_a_stream_are_known_by_id_and_by_who_comes_next() -> None:
+    """Also after one was replaced by its later life, and one has gone."""
+    term = Term(4)
+    for stream, number in enumerate((3, 1, 4, 2), start=1):
+        term.open(number, stream)
+    term.open(1, 9, life=2)
+    term.sessions.handle(Closed(3), term.now_s)
+    assert term.sessions.nodes() == [node_id(1), node_id(2), node_id(3)]
+    assert list(term.sessions.after(node_id(2))) == [node_id(3), node_id(1)]
+    assert list(term.sessions.after(node_id(4))) == [node_id(1), node_id(2), node_id(3)]
+
+
 def test_what_was_dispatched_while_a_node_was_away_reaches_it() -> None:
     """The newest version counts, also when the mirror that is read on connecting is behind."""
     term = Term()
