@@ -10,11 +10,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dray.model import GPU_MILLIS_WHOLE, ConstraintOp, SlotKey
+from dray.model import GPU_MILLIS_WHOLE, ConstraintOp, PlacementConstraint, SlotKey
 from dray.units import format_bytes, format_cpus
 from scheduler.placement.ask import Ask, TaskGroup
 from scheduler.placement.conditions import first_reasons, resource_reason
 from scheduler.placement.filters import Mask
+from scheduler.placement.lineage import LABEL_PREFIX
 from scheduler.placement.node import RESOURCES, TASKS, PlacementNode
 from scheduler.placement.result import Nearest, RefusalReason, Shortage, Unplaced
 from scheduler.placement.room import Room
@@ -33,6 +34,7 @@ _AMOUNTS: Final = frozenset(
 )
 _MIB: Final = 1024**2
 _VALUES_MAX: Final = 5  # of a label, in a sentence
+_MORE: Final = "only a node that has more"
 _RESERVED: Final = "deploy.resources.reservations"
 
 
@@ -134,7 +136,7 @@ def _change(room: Room, group: TaskGroup, nearest: Nearest) -> str:
         changes = [change for each in nearest.shortages if (change := _less(each))]
         told = f"comes closest: it has {' and '.join(lacks)}"
         is_all = len(changes) == len(nearest.shortages)
-        return f"{told}; {' and '.join(changes)} would fit" if is_all else f"{told} to give"
+        return f"{told}; {' and '.join(changes) if is_all else _MORE} would fit"
     if nearest.reason is None:
         return "would do, but the project is placed whole or not at all (x-dray.gang)"
     return f"comes closest: {_condition(room, group, node, nearest.reason)}"
@@ -220,7 +222,7 @@ def _condition(room: Room, group: TaskGroup, node: PlacementNode, reason: Refusa
 
 
 def _constraints(room: Room, group: TaskGroup, node: PlacementNode) -> str:
-    """Return the constraints that the node fails, and which values there are."""
+    """Return the constraints that the node fails, which values there are, and what would hold."""
     told = []
     row = room.view.rows[node.node_id]
     for constraint in group.spec.placement.constraints:
@@ -236,5 +238,23 @@ def _constraints(room: Room, group: TaskGroup, node: PlacementNode) -> str:
             continue
         values = sorted(value for value in numbers if value is not None)
         names = ", ".join(values[:_VALUES_MAX]) + (" …" if len(values) > _VALUES_MAX else "")
-        told.append(f"{text} does not hold (nodes have {names or 'no such label'})")
+        own = next((value for value, code in numbers.items() if code == codes[row]), None)
+        change = _holding(node, constraint, own)
+        told.append(f"{text} does not hold (nodes have {names or 'no such label'}); {change}")
     return f"of deploy.placement.constraints, {' and '.join(told)}"
+
+
+def _holding(node: PlacementNode, constraint: PlacementConstraint, own: str | None) -> str:
+    """Return the smallest change with which a constraint would hold on the node.
+
+    Args:
+        node: The node.
+        constraint: What it fails.
+        own: The node's value; None: it has no such label.
+    """
+    if constraint.op is ConstraintOp.NOT_EQUAL:
+        return "without it the service would fit"
+    if own is not None:
+        return f"{constraint.key} == {own} would"
+    label = constraint.key.removeprefix(LABEL_PREFIX)
+    return f"dray node label {node.name} {label}={constraint.value} would make it hold"

@@ -57,7 +57,7 @@ def test_the_nearest_node_and_the_change_that_fits() -> None:
     assert len(place(cluster_view(nodes), [asked]).placed) == 1
 
 
-NOTHING_LEFT = "comes closest: it has 0 of 1 CPUs free to give"
+NOTHING_LEFT = "comes closest: it has 0 of 1 CPUs free; only a node that has more would fit"
 CASES = {
     "memory": (
         a_service(reservations=reserving(memory_gib=9)),
@@ -81,7 +81,7 @@ CASES = {
     ),
     "no such resource": (
         a_service(reservations=ResourceReservations(generic=(GenericResource("fpga", 1),))),
-        "has 0 of 1 fpga free to give",
+        "has 0 of 1 fpga free; only a node that has more would fit",
     ),
     "constraint": (
         a_service(
@@ -89,7 +89,23 @@ CASES = {
                 (PlacementConstraint("node.labels.disk", ConstraintOp.EQUAL, "nvme"),)
             )
         ),
-        "node.labels.disk == nvme does not hold (nodes have ssd)",
+        "node.labels.disk == nvme does not hold (nodes have ssd); node.labels.disk == ssd would",
+    ),
+    "constraint on a label that the node lacks": (
+        a_service(
+            placement=Placement(
+                (PlacementConstraint("node.labels.rack", ConstraintOp.EQUAL, "r1"),)
+            )
+        ),
+        "(nodes have no such label); dray node label n1 rack=r1 would make it hold",
+    ),
+    "constraint that forbids": (
+        a_service(
+            placement=Placement(
+                (PlacementConstraint("node.labels.disk", ConstraintOp.NOT_EQUAL, "ssd"),)
+            )
+        ),
+        "node.labels.disk != ssd does not hold (nodes have ssd); without it the service would fit",
     ),
     "platform": (a_service(placement=Placement(platforms=("linux/arm64",))), "it is linux/amd64"),
     "affinity": (
