@@ -205,6 +205,11 @@ class Observations:
             if node.is_leaving and node_id in self._up
         )
 
+    def has_all(self, node_id: NodeId) -> bool:
+        """Return whether a node has reported everything that it runs, in its current life."""
+        node = self._nodes.get(node_id)
+        return node is not None and node.has_all
+
     def life(self, node_id: NodeId) -> int:
         """Return a node's life as its last stream named it; 0: it had none."""
         node = self._nodes.get(node_id)

@@ -25,6 +25,7 @@ from typing import Final, TypeAlias, assert_never
 from dray.model import Assignment, ProjectParts
 from dray.names import NodeId
 from scheduler.nodes.messages import (
+    AttemptReports,
     Down,
     Goodbye,
     GoodbyeKind,
@@ -33,6 +34,7 @@ from scheduler.nodes.messages import (
     Pong,
     Refused,
     RefusedReason,
+    Resync,
     Up,
     Welcome,
 )
@@ -169,11 +171,12 @@ Effect: TypeAlias = Tell | Push | EndStream | Changed | Judged
 
 @dataclass(slots=True)
 class _Pings:
-    """The pings of one stream: the last one's number and time, whether it was answered."""
+    """What one stream was asked: the last ping's number and time, whether it is open; a resync."""
 
     sequence: int = 0
     sent_at_s: float = -PING_EVERY_S
     is_open: bool = False
+    is_resynced: bool = False
 
 
 class Sessions:
@@ -290,7 +293,17 @@ class Sessions:
                 return [EndStream(event.stream)]
             case _:
                 has_news = self._observations.take(node_id, event.message, now_s)
-                return [Changed(node_id)] if has_news else []
+                effects: list[Effect] = [Changed(node_id)] if has_news else []
+                return [*self._resync(event, node_id), *effects]
+
+    def _resync(self, event: Received, node_id: NodeId) -> list[Effect]:
+        """Ask once for everything when a stream's first reports are only what has changed."""
+        is_part = isinstance(event.message, AttemptReports) and not event.message.is_complete
+        pings = self._pings[event.stream]
+        if not is_part or pings.is_resynced or self._observations.has_all(node_id):
+            return []
+        pings.is_resynced = True
+        return [Tell(event.stream, Resync("only changes were reported, and nothing before them"))]
 
     def _close(self, stream: StreamNumber, now_s: float) -> list[Effect]:
         node_id = self._node_of.get(stream)

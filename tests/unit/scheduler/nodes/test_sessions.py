@@ -27,6 +27,7 @@ from scheduler.nodes.messages import (
     Pong,
     Refused,
     RefusedReason,
+    Resync,
     Up,
     Welcome,
 )
@@ -322,6 +323,21 @@ def reports(term: Term, number: int = 1) -> set[tuple[str, int, str]]:
         (attempt.task_id, attempt.attempt, attempt.state.name)
         for attempt in term.observations.observed().attempts.values()
     }
+
+
+def test_a_node_that_reports_changes_of_nothing_is_asked_for_everything_once() -> None:
+    """What it ran before is unknown until it says so; then its changes are enough."""
+    term = Term()
+    term.open(1, 1)
+    part = AttemptReports(False, (AttemptReport(task_id(1), 1, AttemptState.RUNNING),))
+    (asked, changed) = term.say(1, part)
+    assert isinstance(asked, Tell)
+    assert isinstance(asked.message, Resync)
+    assert changed == Changed(node_id(1))
+    assert term.say(1, part) == []
+    term.say(1, replace(part, is_complete=True))
+    term.open(1, 2, life=2)
+    assert isinstance(term.say(2, part)[0], Tell), "another life says everything anew"
 
 
 def test_reports_only_grow_and_complete_ones_replace() -> None:
