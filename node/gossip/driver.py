@@ -239,7 +239,9 @@ class Driver:
             self.handle(StreamReceived(effect.to, effect.stream_id, opened.plain))
 
     async def _serve(self) -> None:
-        self._server = await asyncio.start_server(self._on_accepted, sock=self._listening)
+        self._server = await asyncio.start_server(
+            self._on_accepted, sock=self._listening, backlog=sockets.BACKLOG
+        )
 
     def _on_accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take a peer's connection. Called by the server, which holds on to none itself."""

@@ -168,3 +168,21 @@ async def test_an_address_that_is_taken() -> None:
     with pytest.raises(Unavailable, match="cannot bind"):
         sockets.bind(Address("127.0.0.1", bound.getsockname()[1]), is_sealed=False)
     bound.close()
+
+
+async def test_the_kernel_accepts_for_a_daemon_that_stands_still() -> None:
+    """Hundreds of witnesses' connects succeed while the loop does nothing: no silence, no death."""
+    async with three_nodes(KEY) as (a, _b, _c):
+        with contextlib.ExitStack() as stack:
+            made = [stack.enter_context(socket.socket()) for _ in range(400)]
+            for one in made:
+                one.setblocking(False)
+                one.connect_ex((a.address.host, a.address.port))
+            assert all(one.getpeername()[1] == a.address.port for one in made)
+
+
+async def test_a_connection_that_the_own_loop_came_too_late_for_is_no_silence() -> None:
+    """The kernel connected, and the deadline passed in the same moment: accepted."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        to = Address("127.0.0.1", listening.getsockname()[1])
+        assert await sockets.probe(to, b"x", 0.0) == (ReachKind.ACCEPTED, b"")
