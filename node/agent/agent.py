@@ -115,6 +115,7 @@ class Agent:
         self._specs_ahead: dict[tuple[ServiceKey, int], TaskSpecEntry] = {}
         self._runners: dict[TaskId, TaskRunner] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._ended: set[str] = set()  # containers whose end the engine has not told yet
         self._published: dict[ServiceKey, object] = {}
         self._is_reboot = False
         self._joined = Signal()
@@ -278,6 +279,11 @@ class Agent:
         await self._clock.sleep(_ANSWERS_HELD_S)
         return True
 
+    def process_ended(self, container_id: str) -> None:
+        """Publish at once that a container serves nothing any more; the engine will say so too."""
+        self._ended.add(container_id)
+        self._publish()
+
     # ---- running ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -407,6 +413,9 @@ class Agent:
         containers = await self._parts.runtime.containers(self.cluster_id)
         for container in containers:
             self._see_health(container)
+            if container.state is ContainerState.RUNNING and container.container_id in self._ended:
+                self._ended.discard(container.container_id)  # somebody started it again by hand
+                self.book.changed.send()
         for container in newest_containers(containers).outdated:
             identity = container.identity
             assert identity is not None, container
@@ -435,7 +444,10 @@ class Agent:
     def _publish(self) -> None:
         if self.share is None:
             return
-        facts = service_facts(self.share, self.book.states.values(), self._settings.address)
+        states = tuple(self.book.states.values())
+        self._ended &= {state.container_id for state in states}
+        serving = [state for state in states if state.container_id not in self._ended]
+        facts = service_facts(self.share, serving, self._settings.address)
         discovery = self._parts.discovery
         for service in self._published.keys() - facts.keys():
             discovery.publish_service(service, None)

@@ -73,6 +73,10 @@ class Withdrawing(Protocol):
         """Return when nobody sends new work any more; False: nobody else could do it."""
         ...
 
+    def process_ended(self, container_id: str) -> None:
+        """Publish at once that a container serves nothing any more; the engine will say so too."""
+        ...
+
 
 class Steps:
     """The steps of all tasks of one node."""
@@ -221,7 +225,10 @@ class Steps:
 
     async def watch(self, state: TaskState) -> Event:
         """Wait for the container's end."""
-        found = await self._runtime.wait(state.container_id)
+        container_id = state.container_id
+        found = await self._runtime.wait(
+            container_id, lambda: self._withdrawing.process_ended(container_id)
+        )
         return ContainerGone() if found is None else ended_event(found)
 
     # ---- stop ------------------------------------------------------------------------------------

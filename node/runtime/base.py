@@ -480,10 +480,17 @@ class Runtime(Protocol):
         """
         ...
 
-    async def wait(self, container_id: str) -> Container | None:
+    async def wait(
+        self, container_id: str, process_ended: Callable[[], None] = lambda: None
+    ) -> Container | None:
         """Return the container once it has ended, or None if it is gone.
 
         Has no deadline of its own. Once it waits, an engine that goes away is waited for.
+
+        Args:
+            container_id: The container.
+            process_ended: Called, at most once, when its first process has ended and the engine has
+                not yet said so; where nobody tells, never.
         """
         ...
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -60,6 +60,7 @@ from node.runtime.docker_view import (
     usage_from_stats,
     volume_from_list,
 )
+from node.runtime.ended import noticing_end
 from node.runtime.listener import Listener
 from node.runtime.spec import (
     LABEL_CLUSTER_ID,
@@ -235,12 +236,23 @@ class DockerRuntime:
             text = f"container {container_id} has been in removal for {KILL_TIMEOUT_S:g} s"
             raise DeadlineExceeded(text) from err
 
-    async def wait(self, container_id: str) -> Container | None:
+    async def wait(
+        self, container_id: str, process_ended: Callable[[], None] = lambda: None
+    ) -> Container | None:
         """Return the container once it has ended, or None if it is gone."""
-        async with self._hub.listen(container_id) as listener:
-            return await self._ended(container_id, listener)
+        async with self._hub.listen(container_id) as listener, contextlib.AsyncExitStack() as held:
 
-    async def _ended(self, container_id: str, listener: Listener) -> Container | None:
+            async def noticing(pid: int) -> None:
+                await held.enter_async_context(noticing_end(pid, container_id, process_ended))
+
+            return await self._ended(container_id, listener, noticing)
+
+    async def _ended(
+        self,
+        container_id: str,
+        listener: Listener,
+        on_process: Callable[[int], Awaitable[None]] | None = None,
+    ) -> Container | None:
         """Look now and after every event until the container has ended or is gone."""
         has_looked = was_oom = False
         while True:
@@ -253,6 +265,9 @@ class DockerRuntime:
             except (Unavailable, DeadlineExceeded):
                 if not has_looked:
                     raise
+                found = None
+            if on_process is not None and not has_looked and found is not None and found.pid:
+                await on_process(found.pid)
             has_looked = True
             event = await next_within(listener, LOOK_AGAIN_S)
             was_oom |= event is not None and event.kind is RuntimeEventKind.OOM

@@ -213,7 +213,9 @@ class FakeRuntime:
         if container is not None:
             self._engine.remove(container)
 
-    async def wait(self, container_id: str) -> Container | None:
+    async def wait(
+        self, container_id: str, process_ended: Callable[[], None] = lambda: None
+    ) -> Container | None:
         """Return the container once it has ended, or None if it is gone."""
         container = await self._find(container_id)
         while container is not None and container.state is not ContainerState.EXITED:

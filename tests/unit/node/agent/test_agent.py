@@ -374,3 +374,17 @@ async def test_a_revision_is_kept_for_as_long_as_the_stream_lasts(rig: FakeRig) 
         refused = await agent.take(dataclasses.replace(bare, mod_revision=StoreRevision(60)), [])
         assert refused is not None
         assert refused.kind is Refusing.SPEC_MISSING
+
+
+async def test_an_end_that_the_engine_has_not_told_is_published_at_once(rig: FakeRig) -> None:
+    """A process that is gone serves nothing; if its container runs after all, it does again."""
+    async with rig.daemon() as agent:
+        await rig.assign(a_task(1), a_task(2))
+        report = await rig.reached(S.RUNNING)
+        await rig.published(1, 2)
+        agent.process_ended(report.container_id)
+        await rig.published(2)
+        assert (await rig.reached(S.RUNNING)).attempt == 1
+        rig.engine.go_away()
+        rig.engine.come_back()
+        await rig.published(1, 2)

@@ -42,6 +42,10 @@ class Surroundings(PlainNetwork):
         await self._clock.sleep(2.0)
         return self._has_others
 
+    def process_ended(self, container_id: str) -> None:
+        """Never called: nothing is watched here."""
+        raise AssertionError(container_id)
+
     async def connections(self, address: str) -> int:
         """Return how many there are."""
         assert address == ADDRESS
