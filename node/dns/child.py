@@ -9,7 +9,6 @@ the kernel should it be too busy to notice.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import dataclasses
 import gc
@@ -19,6 +18,7 @@ import random
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Final
 
@@ -31,13 +31,13 @@ from node.dns.frames import Kind, frame, read_frame
 from node.dns.resolvconf import parse_resolv_conf, upstreams_of
 from node.dns.serve import DnsServer
 from node.dns.sockets import BoundSockets
+from node.dns.urgency import LOOK_S, Urgency, apply
 
 __all__ = ["main"]
 
 RESOLV_CONF_BYTES_MAX: Final = 65_536
 RESOLV_CONF_EVERY_S: Final = 2  # how soon a changed list of name servers is noticed
 READ_BYTES_MAX: Final = 2**20  # of messages read ahead
-NICENESS: Final = -10  # names are asked for while machines are busy; a query takes microseconds
 # What lives long is not looked at again and again: a full collection stops all answers for as long
 # as it takes, some 30 ms with 10,000 endpoints.
 COLLECT_AFTER: Final = (50_000, 20, 1_000)
@@ -70,6 +70,7 @@ class _Child:
                     _settle_memory()
                     started.append(group.create_task(self._server.run(self._ready, bound)))
                     started.append(group.create_task(self._watch()))
+                    started.append(group.create_task(self._stay_modest()))
                 elif kind == Kind.EXPLAIN:
                     group.create_task(self._explain(*arguments))
                 else:
@@ -128,6 +129,18 @@ class _Child:
             self._writer.write(frame(Kind.STATUS, counts, self._faults(), servers))
             await self._clock.sleep(1.0)
             turn += 1
+
+    async def _stay_modest(self) -> None:
+        """Run before all others only while little is needed."""
+        urgency = Urgency()
+        apply(is_urgent=urgency.is_urgent)
+        used_s, at_s = time.process_time(), self._clock.monotonic_s()
+        while True:
+            await self._clock.sleep(LOOK_S)
+            now_used_s, now_s = time.process_time(), self._clock.monotonic_s()
+            if urgency.note(now_used_s - used_s, now_s - at_s):
+                apply(is_urgent=urgency.is_urgent)
+            used_s, at_s = now_used_s, now_s
 
     def _faults(self) -> dict[str, str]:
         forwarder = self._server.forwarder
@@ -192,8 +205,7 @@ def main() -> None:
     # The parent says when to end, also when a signal meets the whole group.
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    apply(is_urgent=False)  # until it has learnt what there is
     bound = BoundSockets(
         [socket.socket(fileno=number) for number in given["udp"]],
         [socket.socket(fileno=number) for number in given["tcp"]],
