@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from benchmarks.faults.acts import ACTS, SMALL_ACTS, all_that_decides_is_away
-from benchmarks.faults.scene import Scene, Step, as_plain, scene_on
 from benchmarks.told import about
+from tests.e2e.acts import ACTS, SMALL_ACTS, all_that_decides_is_away
+from tests.e2e.scene import Scene, Step, as_plain, scene_on
 
 HOSTS: Final = 5
 CONTROL: Final = 3

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from benchmarks.faults.scene import Scene
 from tests.e2e.cluster import API_PORT, DRAY
+from tests.e2e.scene import Scene
 from tests.lab import Host
 from tests.lab.process import Process
 
@@ -16,7 +16,6 @@ __all__ = ["ACTS", "SMALL_ACTS"]
 
 SETTLED_S: Final = 3.0  # what would happen wrongly has had the time to happen
 STALLED_LIMIT_S: Final = 20.0  # the table's: down after it
-MANY: Final = 50
 HOUR: Final = "+1h"
 
 
@@ -37,12 +36,12 @@ def _count(scene: Scene, host: Host) -> int:
 
 
 def leader_killed_in_a_deployment(scene: Scene) -> None:
-    """The leader is killed while 50 replicas are being started: all run, none of them twice."""
+    """The leader is killed while many replicas are being started: all run, none of them twice."""
     cluster, leader = scene.cluster, scene.leader()
     before = scene.replicas
-    cluster.dray("scale", f"shop/web={MANY}", "--detach")
-    scene.replicas = MANY
-    scene.wait("some of the new replicas run", lambda: len(scene.containers()) > before + 5)
+    cluster.dray("scale", f"shop/web={scene.many}", "--detach")
+    scene.replicas = scene.many
+    scene.wait("some of the new replicas run", lambda: len(scene.containers()) > before + 2)
     scene.begin()
     cluster.schedulers[leader.index].kill()
     worst = 0
@@ -55,7 +54,7 @@ def leader_killed_in_a_deployment(scene: Scene) -> None:
     scene.wait("another scheduler finishes the deployment", is_done)
     scene.check("no replica ran twice at any look", holds=worst == 0, note=f"most: {worst}")
     ran = len(scene.containers())
-    scene.check("exactly 50 containers run", holds=ran == MANY, note=f"{ran}")
+    scene.check("as many containers run as asked for", holds=ran == scene.many, note=f"{ran}")
     cluster.start_scheduler(leader)
     cluster.dray("scale", f"shop/web={before}", "--timeout", "120s", limit_s=130.0)
     scene.replicas = before
@@ -218,7 +217,7 @@ def a_daemon_hangs(scene: Scene) -> None:
     daemon, running = scene.cluster.nodes[victim.index], set(scene.containers())
     scene.begin()
     daemon.pause()
-    scene.wait("it is stalled", lambda: scene.condition(victim) == "stalled", 15.0)
+    scene.wait("it is stalled", lambda: scene.condition(victim) == "stalled", 20.0)
     time.sleep(8.0)
     scene.check("nothing has moved", holds=set(scene.containers()) == running)
     scene.wait("it is down", lambda: scene.condition(victim) == "down", 45.0)
@@ -238,7 +237,7 @@ def a_daemon_is_killed(scene: Scene) -> None:
     running, names = set(scene.containers()), scene.addresses(scene.lab.hosts[0])
     scene.begin()
     scene.cluster.nodes[victim.index].kill()
-    scene.wait("it is agent_down", lambda: scene.condition(victim) == "agent_down", 15.0)
+    scene.wait("it is agent_down", lambda: scene.condition(victim) == "agent_down", 30.0)
     time.sleep(8.0)
     scene.check("nothing has moved", holds=set(scene.containers()) == running)
     answers = scene.addresses(scene.lab.hosts[0])
@@ -299,10 +298,8 @@ def a_clock_is_an_hour_off(scene: Scene) -> None:
     wrong.kill()
     wrong.wait(10.0)
     scene.cluster.start_node(victim)
-    scene.wait(
-        "with the right clock it is ready, without the fault",
-        lambda: scene.condition(victim) == "ready" and "clock_off" not in scene.faults(victim),
-    )
+    scene.wait("with the right clock it is ready", lambda: scene.condition(victim) == "ready")
+    scene.wait("the fault is over", lambda: "clock_off" not in scene.faults(victim))
     scene.check("no container was touched", holds=set(scene.containers()) == running)
 
 

@@ -21,7 +21,7 @@ from tests.lab.errors import LabError
 from tests.lab.etcd import EtcdCluster
 from tests.lab.wait import wait_for
 
-__all__ = ["LIMIT_S", "Scene", "Step", "as_plain", "scene_on"]
+__all__ = ["COMPOSE", "LIMIT_S", "Scene", "Step", "as_plain", "scene_on"]
 
 LIMIT_S: Final = 60.0  # of one step, unless it says otherwise
 POLL_S: Final = 0.2
@@ -71,12 +71,14 @@ class Scene:
         cluster: The cluster.
         lab: Its hosts.
         replicas: Of the service.
+        many: How many replicas a large deployment has.
         steps: What has been seen so far of this fault.
     """
 
-    def __init__(self, cluster: Cluster, replicas: int) -> None:
+    def __init__(self, cluster: Cluster, replicas: int, *, many: int = 50) -> None:
         """Begin with a cluster whose nodes are ready."""
         self.cluster = cluster
+        self.many = many
         self.lab = cluster.lab
         self.replicas = replicas
         self.steps: list[Step] = []

@@ -1,1 +1,0 @@
-"""What happens, step by step, when parts of a cluster fail: the table of conditions, acted out."""
