@@ -7,7 +7,8 @@ with a veth pair between them, as a container has. It holds 1,000 services of 10
 one changes 50 times a second through real gossip facts while it is measured; dnsmasq holds the same
 names, Docker's resolver one, both without changes. Throughput: dnsperf, 8 clients, 64 queries
 outstanding; with the server's own processor time for each (0: Docker's is not told apart). Latency:
-1,000 queries a second. Server and load share the machine's processors: compare, do not extrapolate.
+1,000 queries a second. All are measured in turn, `--repeats` times, and stand still while another
+one is. Server and load share the machine's processors: compare, do not extrapolate.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +54,7 @@ NODES: Final = 20
 CHANGES_PER_S: Final = 50
 SERVER: Final = "10.201.1.1"
 CLIENT: Final = "10.201.1.2"
+PEER: Final = "10.201.1.3"
 NETWORK: Final = "shared"
 CLIENTS: Final = 8
 OUTSTANDING: Final = 64
@@ -197,26 +200,55 @@ def _number(pattern: str, text: str) -> float:
     return float(match[1])
 
 
-def measured(
-    asking: Asking, seconds: int, repeats: int, process: psutil.Process | None = None
-) -> dict[str, object]:
-    """Return medians of several runs, after one that warms up; and the server's own time."""
-    asking.throughput(1)
-    before_s = _cpu_s(process)
-    fast = [asking.throughput(seconds) for _ in range(repeats)]
-    used_s = _cpu_s(process) - before_s
-    slow = [asking.latency(seconds) for _ in range(repeats)]
-    return {
-        **{
-            key: statistics.median(each[key] for each in slow)
-            for key in ("p50_us", "p99_us", "p999_us")
-        },
-        "queries_per_s": statistics.median(each["queries_per_s"] for each in fast),
-        "queries_per_s_all": [each["queries_per_s"] for each in fast],
-        "p99_us_all": [each["p99_us"] for each in slow],
-        "cpu_us_per_query": round(used_s * 1e6 / sum(each["completed"] for each in fast), 1),
-        "lost": sum(each["lost"] for each in (*fast, *slow)),
-    }
+@dataclass(slots=True)
+class Measured:
+    """One server's figures, and its process if it is known."""
+
+    asking: Asking
+    process: psutil.Process | None = None
+    fast: list[Figures] = field(default_factory=list)
+    slow: list[Figures] = field(default_factory=list)
+    used_s: float = 0.0
+
+    def measure(self, seconds: int) -> None:
+        """Measure once; whoever else is measured stands still meanwhile."""
+        with self._awake():
+            self.asking.throughput(1)  # warms up
+            before_s = _cpu_s(self.process)
+            self.fast.append(self.asking.throughput(seconds))
+            self.used_s += _cpu_s(self.process) - before_s
+            self.slow.append(self.asking.latency(seconds))
+
+    @contextlib.contextmanager
+    def _awake(self) -> Iterator[None]:
+        if self.process is not None:
+            self.signal(signal.SIGCONT)
+        yield
+        if self.process is not None:
+            self.signal(signal.SIGSTOP)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to all of its processes."""
+        assert self.process is not None
+        for each in (self.process, *self.process.children(recursive=True)):
+            each.send_signal(number)
+
+    def figures(self) -> dict[str, object]:
+        """Return medians, and each run's own."""
+        return {
+            **{
+                key: statistics.median(each[key] for each in self.slow)
+                for key in ("p50_us", "p99_us", "p999_us")
+            },
+            "p99_us_best": min(each["p99_us"] for each in self.slow),
+            "queries_per_s": statistics.median(each["queries_per_s"] for each in self.fast),
+            "queries_per_s_all": [each["queries_per_s"] for each in self.fast],
+            "p99_us_all": [each["p99_us"] for each in self.slow],
+            "cpu_us_per_query": round(
+                self.used_s * 1e6 / sum(each["completed"] for each in self.fast), 1
+            ),
+            "lost": sum(each["lost"] for each in (*self.fast, *self.slow)),
+        }
 
 
 # ---- where
@@ -247,6 +279,7 @@ def namespaces() -> Iterator[tuple[str, str]]:
         *([*ip, each, "link", "set", "lo", "up"] for each in (server, client)),
         *([*ip, each, "link", "set", "dns0", "up"] for each in (server, client)),
         [*ip, server, "address", "add", f"{SERVER}/24", "dev", "dns0"],
+        [*ip, server, "address", "add", f"{PEER}/24", "dev", "dns0"],
         [*ip, client, "address", "add", f"{CLIENT}/24", "dev", "dns0"],
     ]
     try:
@@ -294,8 +327,9 @@ def answers(asking: Asking) -> bool:
     return _number(r"Queries completed: +(\d+)", text) > 0
 
 
-def beside_dnsmasq(folder: Path, seconds: int, repeats: int) -> dict[str, object]:
-    """Measure ours and dnsmasq in turn, on the same namespaces and names."""
+@contextlib.contextmanager
+def ours_and_dnsmasq(folder: Path) -> Iterator[dict[str, Measured]]:
+    """Run ours and dnsmasq, with the same names, at two addresses of one namespace."""
     queries = folder / "queries"
     queries.write_text("".join(f"{name} A\n" for name in names()))
     hosts = folder / "hosts"
@@ -306,28 +340,29 @@ def beside_dnsmasq(folder: Path, seconds: int, repeats: int) -> dict[str, object
             for slot in range(1, ENDPOINTS + 1)
         )
     )
-    with namespaces() as (server, client):
+    with namespaces() as (server, client), contextlib.ExitStack() as held:
         enter = ["ip", "netns", "exec", server]
         commands = {
             "dray": [*enter, sys.executable, "-m", "benchmarks.dns", "--serve"],
             "dnsmasq": [
                 *enter, "dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts",
-                "--local-ttl=1", f"--addn-hosts={hosts}", f"--listen-address={SERVER}",
+                "--local-ttl=1", f"--addn-hosts={hosts}", f"--listen-address={PEER}",
                 "--bind-interfaces", "--conf-file=/dev/null", "--pid-file", "--user=root",
             ],
         }  # fmt: skip
-        asking = Asking(within(client), SERVER, queries)
-        found: dict[str, object] = {}
+        found: dict[str, Measured] = {}
         for name, command in commands.items():
-            with running(command, lambda: answers(asking)) as process:
-                found[name] = measured(asking, seconds, repeats, process)
-        return found
+            asking = Asking(within(client), SERVER if name == "dray" else PEER, queries)
+            process = held.enter_context(running(command, partial(answers, asking)))
+            found[name] = Measured(asking, process)
+            held.callback(found[name].signal, signal.SIGCONT)  # it shall hear that it has to end
+            found[name].signal(signal.SIGSTOP)
+        yield found
 
 
-def docker_resolver(folder: Path, seconds: int, repeats: int) -> dict[str, object]:
-    """Measure Docker's embedded resolver with the name of a container that it knows."""
-    queries = folder / "docker-queries"
-    queries.write_text("known A\n")
+@contextlib.contextmanager
+def docker_resolver(folder: Path) -> Iterator[Measured]:
+    """Run Docker's embedded resolver with the name of a container that it knows."""
     with Lab.up(1) as lab:
         host = lab.host(1)
         network = host.docker.networks.create("dns-bench")
@@ -342,8 +377,21 @@ def docker_resolver(folder: Path, seconds: int, repeats: int) -> dict[str, objec
         def run(command: Sequence[str]) -> str:
             return host.exec([*enter, *command]).stdout
 
-        (host.directory / "run" / "queries").write_text(queries.read_text())
-        return measured(Asking(run, "127.0.0.11", Path("/run/queries")), seconds, repeats)
+        (host.directory / "run" / "queries").write_text("known A\n")
+        yield Measured(Asking(run, "127.0.0.11", Path("/run/queries")))
+
+
+def measure(seconds: int, repeats: int, *, is_with_docker: bool) -> dict[str, object]:
+    """Measure all in turn, several times."""
+    with contextlib.ExitStack() as held:
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
+        found = held.enter_context(ours_and_dnsmasq(folder))
+        if is_with_docker:
+            found["docker"] = held.enter_context(docker_resolver(folder))
+        for _ in range(repeats):
+            for each in found.values():
+                each.measure(seconds)
+        return {name: each.figures() for name, each in found.items()}
 
 
 def commit() -> str:
@@ -364,14 +412,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         asyncio.run(serve())
         return 0
     load = round(os.getloadavg()[0], 2)
-    with tempfile.TemporaryDirectory() as text:
-        folder = Path(text)
-        found = beside_dnsmasq(folder, arguments.seconds, arguments.repeats)
-        if not arguments.without_docker:
-            found["docker"] = docker_resolver(folder, arguments.seconds, arguments.repeats)
+    is_with_docker = not arguments.without_docker
+    found = measure(arguments.seconds, arguments.repeats, is_with_docker=is_with_docker)
     result = {
         "benchmark": "dns",
-        "command": f"python -m benchmarks.dns --seconds {arguments.seconds}",
+        "command": f"python -m benchmarks.dns --seconds {arguments.seconds} "
+        f"--repeats {arguments.repeats}",
         "commit": commit(),
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
