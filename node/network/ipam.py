@@ -10,6 +10,7 @@ left the rest is cut short, to `REST_MIN_S` at least.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -96,6 +97,7 @@ def empty_pool(subnet: str) -> Pool:
     return Pool(str(network))
 
 
+@functools.lru_cache(maxsize=4_096)  # asked for every peer, whenever any of them changes
 def gateway(subnet: str) -> str:
     """Return the address of the node itself in its subnet: the first one."""
     return str(_network(subnet)[1])

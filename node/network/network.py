@@ -164,7 +164,9 @@ class MachineNetwork:
         `keep`, which does look.
         """
         is_whole = self._was_whole and not any(key.startswith("repair ") for key in self._faults)
-        steps = peer_steps(before, config) if is_whole and config != before else None
+        if not is_whole or config == before:
+            return False
+        steps = await self._of_machine(peer_steps, before, config)
         if steps is None:
             return False
         try:

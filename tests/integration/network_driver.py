@@ -125,7 +125,7 @@ class Driver:
             clock=SystemClock(),
             log=get_logger("dns"),
         )
-        self.names = asyncio.create_task(server.run())
+        self.names = asyncio.create_task(_served(server))
 
     async def doctor(self, config: NetworkConfig) -> list[str]:
         """Return what `dray node doctor` prints about the host."""
@@ -151,6 +151,16 @@ class Driver:
             return ("done", await method(*arguments))
         except DrayError as error:
             return ("failed", str(error))
+
+
+async def _served(server: NodeDns) -> None:
+    """Run a name server; one of a daemon that was killed may hold the port for a moment yet."""
+    while True:
+        try:
+            await server.run()
+        except DrayError as error:
+            print(f"names are not served: {error}", file=sys.stderr)
+        await asyncio.sleep(0.5)
 
 
 def _resolv_conf(task: TaskAssignment, template: TaskTemplate, resolver: str) -> str:
