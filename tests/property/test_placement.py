@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dray.model import (
@@ -30,7 +30,15 @@ from dray.model import (
     TaintEffect,
     Toleration,
 )
-from scheduler.placement import PlacementNode, RunningShare, TaskGroup, cluster_view
+from scheduler.placement import (
+    NodeClass,
+    PlacementNode,
+    PlacementRules,
+    RunningShare,
+    TaskGroup,
+    cluster_view,
+    place,
+)
 from tests.builders import (
     a_group,
     a_key,
@@ -269,3 +277,52 @@ def test_replicas_spread_evenly_over_zones_with_room(
         counts[zone_of[placed.node_id]] += 1
     assert sum(counts.values()) == replicas
     assert max(counts.values()) - min(counts.values()) <= 1
+
+
+@given(
+    cluster=clusters,
+    groups=group_lists(),
+    percent=st.tuples(st.integers(100, 400), st.integers(100, 400)),
+    reserve=st.builds(
+        ResourceReservations,
+        st.integers(0, 3),
+        st.integers(0, 3),
+        disk_bytes=st.integers(0, 3),
+        pids=st.integers(0, 3),
+    ),
+)
+def test_a_class_of_nodes_is_other_capacities(
+    cluster: tuple[PlacementNode, ...],
+    groups: tuple[TaskGroup, ...],
+    percent: tuple[int, int],
+    reserve: ResourceReservations,
+) -> None:
+    """Overcommitted nodes that keep a reserve are as nodes that have just that; others stay."""
+    labelled = [
+        replace(node, labels=(("class", "batch"), *node.labels)) if row % 2 else node
+        for row, node in enumerate(cluster)
+    ]
+    rules = PlacementRules(classes=(NodeClass("batch", reserve, *percent),))
+    same = [
+        replace(node, capacity=_given_out(node.capacity, percent, reserve)) if row % 2 else node
+        for row, node in enumerate(labelled)
+    ]
+    assert place(cluster_view(labelled, rules), groups) == place(cluster_view(same), groups)
+
+
+def _given_out(
+    capacity: NodeCapacity, percent: tuple[int, int], reserve: ResourceReservations
+) -> NodeCapacity:
+    """Return what is given out of a capacity. Nothing left of a limited amount is not drawn."""
+    cpu = max(capacity.cpu_millis - reserve.cpu_millis, 0) * percent[0] // 100
+    memory = max(capacity.memory_bytes - reserve.memory_bytes, 0) * percent[1] // 100
+    disk, pids = capacity.disk_bytes, capacity.pids
+    assume(not disk or disk > reserve.disk_bytes)
+    assume(not pids or pids > reserve.pids)
+    return replace(
+        capacity,
+        cpu_millis=cpu,
+        memory_bytes=memory,
+        disk_bytes=disk and disk - reserve.disk_bytes,
+        pids=pids and pids - reserve.pids,
+    )
