@@ -6,6 +6,7 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -44,6 +45,9 @@ SINGLES: Final = 20_000
 NAIVE: Final = 5_000
 SERVICES: Final = 256
 KINDS: Final = 64
+REPLICAS: Final = 400
+"""Of a service, beyond what it runs already; a fifth of the services runs nothing yet."""
+
 ROUNDS: Final = 300
 WARM_ROUNDS: Final = 100
 Figures: TypeAlias = dict[str, float]
@@ -219,15 +223,31 @@ def one_less(node: PlacementNode) -> PlacementNode:
     return replace(node, running=(*less, *others))
 
 
-def small_rounds() -> Figures:
-    """Return the time of rounds with ten changed tasks at 10,000 nodes and 200,000 tasks."""
-    view = cluster_view(full_nodes(10_000, 1000, 200))
+def small_rounds(zones: int = 1) -> Figures:
+    """Return the time of rounds with ten changed tasks at 10,000 nodes and 200,000 tasks.
+
+    Args:
+        zones: With several, the tasks are replicas that are kept apart over nodes and zones.
+    """
+    nodes = full_nodes(10_000, 1000, 200)
+    if zones > 1:
+        nodes = [
+            replace(node, labels=(*node.labels, ("zone", f"z{number % zones}")))
+            for number, node in enumerate(nodes)
+        ]
+    view = cluster_view(nodes)
     specs = some_specs(1000, 200, 3)
     took_s, took_cpu_s = [], []
     for number in range(ROUNDS):
         rng = np.random.default_rng(number)
         chosen = rng.integers(0, len(specs), 10)
-        groups = [a_group(specs[service], 1, first=1000 + number) for service in chosen]
+        groups = [
+            replace(
+                a_group(specs[service], 1, first=1000 + number),
+                replicas_wanted=REPLICAS if zones > 1 else 1,
+            )
+            for service in chosen
+        ]
         gone = [int(row) for row in rng.choice(10_000, 10, replace=False)]
         changed = [one_less(view.nodes[row]) for row in gone]
         start_s, start_cpu_s = time.perf_counter(), time.process_time()
@@ -276,6 +296,7 @@ SPEED: Final[dict[str, Callable[[], Figures]]] = {
     "100,000 identical tasks onto 10,000 nodes": one_large_group,
     "1,000,000 tasks of 1,000 services onto 10,000 nodes": a_million,
     "rounds of 10 changed tasks, 10,000 nodes": small_rounds,
+    "the same, replicas kept apart over 3 zones": partial(small_rounds, 3),
     "view of 10,000 nodes and 1,000,000 tasks": memory_of_a_view,
 }
 

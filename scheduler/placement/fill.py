@@ -141,24 +141,39 @@ def _taken_one(room: Room, group: TaskGroup, ask: Ask, row: int) -> Filled:
 
 
 def _one(room: Room, group: TaskGroup, ask: Ask) -> int | None:
-    """Return the row for a single task; None when something but the ranks has a say in it."""
+    """Return the row for a single task; None when there is none that keeps its replicas apart."""
     if group.pinned_to is not None:
         row = room.view.rows.get(group.pinned_to)
         if row is None or ask.spec.placement.replicas_per_node_max:
             return None
         return row if room.ranks(ask)[row] < NOWHERE else None
-    most = apart_most(group.replicas_wanted) if group.replicas_wanted > 1 else UNLIMITED
-    most = min(most, ask.spec.placement.replicas_per_node_max or UNLIMITED)
-    if most < UNLIMITED and room.replicas.most_at(group.service):
-        if group.replicas_wanted > 1 and zone_codes(room) is not None:
-            return None
-        if room.replicas.most_at(group.service) >= most:
-            own = room.replicas[group.service]
-            ranks = room.ranks(ask).copy()
-            ranks[[row for row, count in own.items() if count >= most]] = NOWHERE
-            row = int(ranks.argmin()) if len(ranks) else 0
-            return row if len(ranks) and ranks[row] < NOWHERE else None
-    return room.first(ask)
+    return room.first(ask, _barred(room, group, ask))
+
+
+def _barred(room: Room, group: TaskGroup, ask: Ask) -> NDArray[np.bool_] | None:
+    """Return where one more replica would be too many: bool[n_nodes]; None: nowhere.
+
+    That is where others of its service are, on nodes and in zones that have as many as they may.
+    """
+    apart = apart_most(group.replicas_wanted) if group.replicas_wanted > 1 else UNLIMITED
+    most = min(apart, ask.spec.placement.replicas_per_node_max or UNLIMITED)
+    zones = zone_codes(room) if apart < UNLIMITED else None
+    if most == UNLIMITED or (zones is None and room.replicas.most_at(group.service) < most):
+        return None
+    own = room.replicas[group.service]
+    rows = np.fromiter(own.keys(), dtype=np.intp, count=len(own))
+    counts = np.fromiter(own.values(), dtype=np.int64, count=len(own))
+    full = rows[counts >= most]
+    full_zones = np.zeros(0, dtype=np.intp)
+    if zones is not None and len(rows):
+        full_zones = np.flatnonzero(np.bincount(zones[rows], counts) >= apart)
+    if not len(full) and not len(full_zones):
+        return None
+    barred = np.zeros(len(room.view.nodes), dtype=np.bool_)
+    barred[full] = True
+    for zone in full_zones:  # two at most: a zone is full with half of the replicas
+        barred |= zones == zone
+    return barred
 
 
 class _Chooser:

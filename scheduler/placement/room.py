@@ -15,12 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dray.model import (
-    GPU_MILLIS_WHOLE,
-    PackingPolicy,
-    ServiceKey,
-    ServiceSpec,
-)
+from dray.model import GPU_MILLIS_WHOLE, PackingPolicy, ServiceKey, ServiceSpec
 from dray.names import NodeId
 from scheduler.placement.ask import MODELS_MAX, Ask, TaskGroup, ask_of, gpu_demand
 from scheduler.placement.cluster import UNLIMITED, ClusterView, NodeCounts, taken_from
@@ -398,24 +393,27 @@ class Room:
             self.board.rank(kind, rows)
         return kind.ranks
 
-    def first(self, ask: Ask) -> int | None:
-        """Return the row that ranks first for one more task, the lowest of several; None: none.
+    def first(self, ask: Ask, barred: NDArray[np.bool_] | None = None) -> int | None:
+        """Return the lowest row that ranks first for one more task; None: there is none.
 
-        A rank is never below what it holds beside the score, so of the rows that have changed only
-        those are ranked anew that could still come first.
+        A rank is not below what it holds beside the score: only changed rows that could come first
+        are ranked anew.
+
+        Args:
+            ask: The task.
+            barred: bool[n_nodes], rows that are left out; None: no row is.
         """
         kind = self._kind(ask)
-        ranks = kind.ranks
-        if not len(ranks):
+        if not len(kind.ranks):
             return None
-        row = ranks.argmin()
-        rows = kind.is_stale.nonzero()[0]
+        row, rank = _least(kind.ranks, barred)
+        rows = (kind.is_stale if barred is None else kind.is_stale & ~barred).nonzero()[0]
         if len(rows) and ask.policy is not PackingPolicy.SPREAD:
-            rows = rows[self.board.low[rows] + (rows >= row) <= ranks[row]]
+            rows = rows[self.board.low[rows] + (rows >= row) <= rank]
         if len(rows):
             self.board.rank(kind, rows)
-            row = ranks.argmin()
-        return int(row) if ranks[row] < NOWHERE else None
+            row, rank = _least(kind.ranks, barred)
+        return row if rank < NOWHERE else None
 
     def _kind(self, ask: Ask) -> Ranked:
         """Return the ranks of a kind of task, those of rows that have changed marked."""
@@ -550,6 +548,13 @@ class Room:
         chosen = device_for(self.board.usable_devices(ask, rows)[0], ask.demand).tolist()
         self.board.gpu_free[row, chosen] -= ask.gpu.millis_per_gpu
         return list(chosen)
+
+
+def _least(ranks: NDArray[np.int64], barred: NDArray[np.bool_] | None) -> tuple[int, int]:
+    """Return the lowest row with the least rank of those that are not barred, and that rank."""
+    seen = ranks if barred is None else np.where(barred, NOWHERE, ranks)
+    row = int(seen.argmin())
+    return row, int(seen[row])
 
 
 # ---- the mix -------------------------------------------------------------------------------------
