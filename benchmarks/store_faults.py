@@ -371,7 +371,7 @@ def alone(folder: Path) -> Iterator[World]:
         yield World(etcd, None, folder)
 
 
-def measure(only: Sequence[str], repeats: int) -> dict[str, Any]:
+def measure(only: Sequence[str], servers: Sequence[int], repeats: int) -> dict[str, Any]:
     """Let every fault happen; a cluster of its own for each."""
     found: dict[str, Any] = {"1 server": {}, "3 servers": {}}
     with tempfile.TemporaryDirectory(prefix="dray-faults-") as folder:
@@ -379,8 +379,8 @@ def measure(only: Sequence[str], repeats: int) -> dict[str, Any]:
         for name, fault in FAULTS.items():
             if only and name not in only:
                 continue
-            for size, made in (("1 server", alone), ("3 servers", on_hosts)):
-                if size == "1 server" and name in NEED_HOSTS:
+            for count, size, made in ((1, "1 server", alone), (3, "3 servers", on_hosts)):
+                if count not in servers or (count == 1 and name in NEED_HOSTS):
                     continue
                 runs = []
                 for number in range(repeats):
@@ -405,6 +405,7 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(prog="benchmarks.store_faults")
     parser.add_argument("--only", nargs="*", default=[], choices=list(FAULTS))
+    parser.add_argument("--servers", nargs="*", type=int, default=[1, 3], choices=[1, 3])
     parser.add_argument("--repeats", type=int, default=1)
     given = parser.parse_args()
     shown = {
@@ -417,7 +418,7 @@ def main() -> None:
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "load": round(os.getloadavg()[0], 2),
-        **measure(given.only, max(1, given.repeats)),
+        **measure(given.only, given.servers, max(1, given.repeats)),
     }
     print(json.dumps(shown, indent=2))
 
