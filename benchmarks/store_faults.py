@@ -40,6 +40,7 @@ from dray.errors import AmbiguousWrite, DrayError
 from scheduler.store.base import Compacted, Put, Txn
 from scheduler.store.etcd import EtcdStore
 from tests.lab import Lab
+from tests.lab.errors import LabError
 from tests.lab.etcd import EtcdCluster
 from tests.lab.process import Process, spawn
 from tests.lab.wait import wait_for
@@ -145,6 +146,9 @@ class Listener:
         self.process.kill()
         self.process.wait()
         self._reader.join()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 class World:
@@ -290,18 +294,25 @@ FAULTS: Final[dict[str, Fault]] = {
 NEED_HOSTS: Final = frozenset({"black-holed", "cut from its peers"})
 
 
-def once(world: World, fault: Fault, peer: dict[str, str]) -> dict[str, Any]:
-    """Let one fault happen; return what each follower made of it."""
+def once(world: World, fault: Fault, peer: dict[str, str] | None) -> dict[str, Any]:
+    """Let one fault happen; return what each follower made of it.
+
+    Args:
+        world: Where.
+        fault: What happens.
+        peer: The environment in which `etcd3` can be imported; None: it is left out.
+    """
     prefix = f"/faults/{time.monotonic_ns()}/"
     ends = list(world.etcd.endpoints)
     turned = ends[1:] + ends[:1]
-    host, port = ends[0].rsplit(":", 1)
-    ours = world.start("benchmarks.store_faults", "follow", prefix, *ends)
-    theirs = world.start("benchmarks.etcd3_peer", "watch", host, port, prefix, environment=peer)
-    world.followers = [ours, theirs]
+    followers = {"ours": world.start("benchmarks.store_faults", "follow", prefix, *ends)}
+    if peer is not None:
+        words = ("benchmarks.etcd3_peer", "watch", *ends[0].rsplit(":", 1), prefix)
+        followers["etcd3"] = world.start(*words, environment=peer)
+    world.followers = list(followers.values())
     writer = world.start("benchmarks.store_faults", "write", prefix, *turned)
     try:
-        for each in (ours, theirs, writer):
+        for each in (*world.followers, writer):
             wait_for(lambda each=each: each.has("ready"), "a client is ready", deadline_s=60)  # type: ignore[misc]
         time.sleep(BEFORE_S)
         fault(world)
@@ -311,19 +322,30 @@ def once(world: World, fault: Fault, peer: dict[str, str]) -> dict[str, Any]:
         writer.process.stdin.flush()
         wait_for(lambda: writer.has("told"), "the writer is done", deadline_s=120)
         done = writer.lines[-1][1]
-        with contextlib.suppress(Exception):  # then what is missing is counted as lost
-            wait_for(lambda: ours.heard(prefix + LAST), "the end", deadline_s=SETTLE_S)
-            wait_for(lambda: theirs.heard(prefix + LAST), "the end", deadline_s=SETTLE_S / 4)
+        _await_end(world.followers, prefix + LAST)
     finally:
-        for each in (ours, theirs, writer):
+        for each in (*world.followers, writer):
             each.end()
         world.etcd.mend()
+    stored = set(done["stored"])
     return {
         "written": done["told"],
         "writer_gap_s": round(done["gap_s"], 2),
-        "ours": _held(ours, set(done["stored"])),
-        "etcd3": _held(theirs, set(done["stored"])),
+        **{name: _held(follower, stored) for name, follower in followers.items()},
     }
+
+
+def _await_end(followers: Sequence[Listener], key: str) -> None:
+    """Wait until followers have heard the last key, ours longest; what is missing then is lost."""
+    deadline_s = SETTLE_S
+    for follower in followers:
+        with contextlib.suppress(LabError):
+            wait_for(
+                lambda follower=follower: follower.heard(key),  # type: ignore[misc]
+                "the last key",
+                deadline_s=deadline_s,
+            )
+        deadline_s = SETTLE_S / 4
 
 
 def _held(follower: Listener, stored: set[str]) -> dict[str, Any]:

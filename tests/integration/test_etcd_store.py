@@ -167,6 +167,18 @@ async def test_watch_outlives_the_server_it_is_on(etcd3: EtcdCluster, victim: st
     await check_nothing_lost(etcd3, kill, first=first)
 
 
+async def test_watch_outlives_all_servers(etcd3: EtcdCluster) -> None:
+    """All three are killed at once and come back."""
+
+    async def kill_all(_writer: Writer) -> AsyncIterator[None]:
+        for member in etcd3.members:
+            await away(etcd3.kill, member.index)
+        await away(etcd3.mend)
+        yield
+
+    await check_nothing_lost(etcd3, kill_all, first=1)
+
+
 @pytest.mark.parametrize("victim", ["follower", "leader"])
 async def test_silent_server_is_left_within_a_bound(etcd3: EtcdCluster, victim: str) -> None:
     """A server that hangs (SIGSTOP) while its kernel accepts: calls and watches use the next."""
