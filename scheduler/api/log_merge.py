@@ -127,24 +127,18 @@ class LogStreams:
     ) -> None:
         """Keep a reader for every node that has tasks of the query."""
         readers: dict[NodeId, asyncio.Task[None]] = {}
-        wanted, current = nodes, query
+        current = query
         try:
             while True:
-                for node_id in wanted:
-                    if node_id not in readers or readers[node_id].done():
+                state = self._states.current()
+                for node_id in (*nodes, *_nodes_of(state, query)):
+                    if node_id not in readers:
                         source = _Source(node_id)
                         source.queue = shared
                         readers[node_id] = asyncio.create_task(self._read(source, current))
-                snapshot = self._states.current().snapshot
-                await self._environment.source.wait_changed(snapshot.revision)
+                await self._environment.source.wait_changed(state.snapshot.revision)
                 # Whoever comes later is read from its beginning: its tasks are new.
                 current = replace(query, tail=None)
-                before = set(readers)
-                wanted = [
-                    node_id
-                    for node_id in _nodes_of(self._states.current(), query)
-                    if node_id not in before
-                ]
         finally:
             await _end_all(list(readers.values()))
 
