@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -95,9 +96,11 @@ def test_a_worker_loses_power(lab_factory: LabFactory, tmp_path: Path) -> None:
         assert "node down" in {event["reason"] for event in cluster.json("events")}
 
         victim.boot()
+        booted_unix_s = int(time.time())
         cluster.start_node(victim)
         cluster.wait_ready(3)
         cluster.wait(lambda: not _container_ids(victim), "what moved away has ended there")
+        assert _starts(victim, booted_unix_s) == [], "what moved away was started again"
         assert _is_whole(cluster)
 
 
@@ -131,6 +134,13 @@ def test_everything_that_decides_goes_and_comes_back(
         cluster.wait_ready(2)
         cluster.wait(lambda: _is_whole(cluster), "the leader knows how all are")
         assert _container_ids(first) | _container_ids(second) == after
+
+
+def _starts(host: Host, since_unix_s: int) -> list[Any]:
+    """Return the starts of containers that a host's engine has seen since a time."""
+    wanted = {"type": "container", "event": "start"}
+    until = int(time.time()) + 1
+    return list(host.docker.api.events(since_unix_s, until, filters=wanted, decode=True))
 
 
 def _a_replica(host: Host) -> Any:
