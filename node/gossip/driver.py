@@ -40,7 +40,8 @@ from node.gossip.wire import Malformed
 
 __all__ = ["Driver", "Traffic"]
 
-DRAINED_MAX: Final = 256  # datagrams read at once before the loop's other work has its turn
+DRAINED_MAX: Final = 64  # datagrams read at once before the loop's other work has its turn
+ACCEPTED_AT_ONCE_MAX: Final = 16  # likewise, connections: a starved daemon has its datagrams, too
 RECEIVED_BYTES_MAX: Final = 65_536
 CONNECTIONS_MAX: Final = 64  # of its own at a time; what is beyond is silence
 ACCEPTED_MAX: Final = 64  # of peers at a time; what is beyond is closed at once
@@ -240,8 +241,10 @@ class Driver:
 
     async def _serve(self) -> None:
         self._server = await asyncio.start_server(
-            self._on_accepted, sock=self._listening, backlog=sockets.BACKLOG
+            self._on_accepted, sock=self._listening, backlog=ACCEPTED_AT_ONCE_MAX
         )
+        # The server has set the kernel's queue to the same number, which is far too few.
+        self._listening.listen(sockets.BACKLOG)
 
     def _on_accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take a peer's connection. Called by the server, which holds on to none itself."""

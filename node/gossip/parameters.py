@@ -78,7 +78,7 @@ class Parameters:
     reach_timeout_s: float = 0.5
     refused_s: float = 0.6
     stalled_check_s: float = 1.0
-    stalled_s: float = 20.0
+    stalled_s: float = 30.0
     health_max: int = 8
     gossip_period_s: float = 0.2
     gossip_fanout: int = 3
