@@ -118,10 +118,15 @@ class Schedulers:
         return found
 
     def _leading(self) -> SchedulerProcess | None:
+        """Return who has the highest term of those that have not said that it is over.
+
+        One that was killed has not said so, and appends to its log when it is started again.
+        """
+        found: dict[tuple[int, ...], SchedulerProcess] = {}
         for each in self.all:
             if each.process is None or not each.process.is_running:
                 continue
             ours = [line for line in each.log() if line["event"].startswith("leading")]
             if ours and ours[-1]["event"] == "leading":
-                return each
-        return None
+                found[tuple(map(int, ours[-1]["epoch"].split("/")))] = each
+        return found[max(found)] if found else None
