@@ -5,8 +5,19 @@ from __future__ import annotations
 import argparse
 
 from cli.settings import OutputFormat
+from dray.errors import InvalidRequest
 
-__all__ = ["add_compose", "add_format"]
+__all__ = ["add_compose", "add_format", "duration_s"]
+
+
+def duration_s(text: str) -> float:
+    """Return the seconds of an argument such as 1m30s; a bare number is seconds, too."""
+    from dray.units import parse_duration
+
+    try:
+        return float(text) if text.isdecimal() else parse_duration(text)
+    except InvalidRequest as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_format(parser: argparse.ArgumentParser, *formats: OutputFormat) -> None:

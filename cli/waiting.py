@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from cli.arguments import duration_s
 from cli.changes import ChangesView, change_lines
 from cli.exits import ExitCode
 from cli.settings import OutputFormat
 from cli.texts import word
 from dray.errors import Unavailable
-from dray.units import parse_duration
 from dray.views import (
     ChangeKind,
     ObjectChange,
@@ -183,16 +183,11 @@ def add_waiting(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=_duration,
-        default=_duration(WAIT_DEFAULT),
+        type=duration_s,
+        default=duration_s(WAIT_DEFAULT),
         metavar="DURATION",
         help=f"how long to wait; what was begun goes on after it (default: {WAIT_DEFAULT})",
     )
-
-
-def _duration(text: str) -> float:
-    """Return seconds; a bare number is seconds, too."""
-    return float(text) if text.isdecimal() else parse_duration(text)
 
 
 async def finish(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cli.arguments import add_format
+from cli.arguments import add_format, duration_s
 from cli.context import Context
 from cli.exits import ExitCode
 
@@ -19,7 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--service", default="", help="about this service of the project")
     parser.add_argument("-n", "--node", default="", help="about this node")
     parser.add_argument(
-        "--since", metavar="DURATION", help="not older than this: 30s, 10m, 2h (default: any)"
+        "--since",
+        type=duration_s,
+        metavar="DURATION",
+        help="not older than this: 30s, 10m, 2h (default: any)",
     )
     parser.add_argument(
         "--tail", type=int, default=50, metavar="N", help="the newest N, 1 to 1000 (default: 50)"
@@ -35,12 +38,11 @@ def run(given: argparse.Namespace, context: Context) -> ExitCode:
     from cli.session import ask
     from dray.clock import SystemClock
     from dray.model import EventLevel
-    from dray.units import parse_duration
 
     if not 1 <= given.tail <= EVENTS_MAX:
         raise UsageError(f"--tail takes 1 to {EVENTS_MAX}, not {given.tail}")
     now_s = SystemClock().unix_s()
-    since_s = now_s - parse_duration(given.since) if given.since else None
+    since_s = now_s - given.since if given.since is not None else None
     reply = ask(
         context,
         lambda client: client.list_events(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from cli.arguments import duration_s
 from cli.context import Context
 from cli.exits import ExitCode
 from cli.naming import add_project
@@ -30,8 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n", "--tail", default="100", metavar="N", help='last lines of each task, or "all" (100)'
     )
-    parser.add_argument("--since", metavar="DURATION", help="not older than this: 10m, 2h")
-    parser.add_argument("--until", metavar="DURATION", help="older than this: 10m, 2h")
+    parser.add_argument(
+        "--since", type=duration_s, metavar="DURATION", help="not older than this: 10m, 2h"
+    )
+    parser.add_argument(
+        "--until", type=duration_s, metavar="DURATION", help="older than this: 10m, 2h"
+    )
     parser.add_argument("-t", "--timestamps", action="store_true", help="show when")
     parser.add_argument("--no-log-prefix", action="store_true", help="do not show who")
 
@@ -65,7 +70,6 @@ def _query(given: argparse.Namespace, context: Context) -> LogQuery:
     from cli.exits import UsageError
     from cli.naming import named, project_of
     from dray.clock import SystemClock
-    from dray.units import parse_duration
     from dray.views import LogQuery
 
     names = [named(text, given, context) for text in given.services]
@@ -84,7 +88,7 @@ def _query(given: argparse.Namespace, context: Context) -> LogQuery:
         services=tuple(sorted({name.service for name in names})),
         slots=slots,
         tail=None if given.tail == "all" else int(given.tail),
-        since_unix_s=now_s - parse_duration(given.since) if given.since else None,
-        until_unix_s=now_s - parse_duration(given.until) if given.until else None,
+        since_unix_s=now_s - given.since if given.since is not None else None,
+        until_unix_s=now_s - given.until if given.until is not None else None,
         follow=given.follow,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
 from tests.e2e.cluster import API_PORT, DRAY
@@ -17,6 +18,8 @@ __all__ = ["ACTS", "SMALL_ACTS"]
 SETTLED_S: Final = 3.0  # what would happen wrongly has had the time to happen
 STALLED_LIMIT_S: Final = 20.0  # the table's: down after it
 HOUR: Final = "+1h"
+# Not its command: that forks, and stays between a daemon and who kills it.
+FAKETIME: Final = "*/faketime/libfaketimeMT.so.1"
 
 
 def _last(scene: Scene) -> Host:
@@ -309,12 +312,16 @@ def _start_with_clock(scene: Scene, host: Host, offset: str) -> Process:
     with (scene.lab.directory / f"{host.name}.clock.log").open("ab") as log:
         return host.popen(
             [
-                *("faketime", "-f", offset, *DRAY, "node", "run", "--insecure"),
+                *(*DRAY, "node", "run", "--insecure"),
                 *("--scheduler", ",".join(f"{each.address}:{API_PORT}" for each in schedulers)),
                 *("--name", host.name, "--advertise", host.address),
                 *("--data", "/var/lib/dray/node"),
             ],
-            environment={"FAKETIME_DONT_FAKE_MONOTONIC": "1"},
+            environment={
+                "LD_PRELOAD": str(next(Path("/usr/lib").glob(FAKETIME))),
+                "FAKETIME": offset,
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            },
             stdout=log,
             stderr=subprocess.STDOUT,
         )
