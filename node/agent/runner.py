@@ -111,7 +111,8 @@ class TaskRunner:
             self._scope = None
 
     async def _timed(self, now: Command, state: TaskState) -> Event | None:
-        await self._pause(now)
+        if not await self._paused(now):
+            return None
         if now.kind is CommandKind.STOP:
             return await self._steps.stop(self._around.work(state), state)
         assert now.deadline_at_s is not None, state
@@ -121,6 +122,17 @@ class TaskRunner:
                 return await self._do(now.kind, state)
         except TimeoutError:
             return DeadlinePassed()
+
+    async def _paused(self, now: Command) -> bool:
+        """Wait until the command is due; return False if the task is to be looked at before."""
+        try:
+            async with asyncio.timeout(None) as self._scope:
+                await self._pause(now)
+                return True
+        except TimeoutError:
+            return False
+        finally:
+            self._scope = None
 
     async def _pause(self, now: Command) -> None:
         """Wait until the command is due."""
