@@ -230,7 +230,7 @@ def compacted_while_behind(world: World) -> None:
     world.etcd.kill(0)
     if not world.others:
         world.etcd.mend()
-    time.sleep(BEFORE_S)
+    time.sleep(LASTS_S / 2)  # an election, and then writes that nobody hears
     ends = [world.etcd.members[index].endpoint for index in world.others or (0,)]
     status = world.etcd.etcdctl("endpoint", "status", "-w", "json", endpoints=ends[:1]).stdout
     revision = json.loads(status)[0]["Status"]["header"]["revision"]
