@@ -175,14 +175,30 @@ class Checker:
 
     def _is_needed(self, name: str, node_id: NodeId, task: TaskAssignment) -> bool:
         """Return whether a task runs what is asked for now, where it may."""
-        record = self._wanted().get(task.slot)
+        wanted = self._wanted()
+        record = wanted.get(task.slot)
         if record is None or task.slot in self._done or self._may_leave(name, node_id):
             return False
-        if record.spec.dray.priority < 0:
-            self.displaced += 1  # it makes room for others
+        if self._makes_room(record, wanted):
+            self.displaced += 1
             return False
         now = self._revision(task.slot.service_key, task.service_revision)
         return now.spec.task == record.spec.task
+
+    def _makes_room(self, record: ServiceRecord, wanted: dict[SlotKey, ServiceRecord]) -> bool:
+        """Return whether a slot of a higher priority that may displace others has no task."""
+        begun = {
+            task.slot
+            for tasks in self._assigned.values()
+            for task in tasks.values()
+            if not task.stop
+        }
+        return any(
+            other.spec.dray.preempt
+            and other.spec.dray.priority > record.spec.dray.priority
+            and slot not in begun
+            for slot, other in wanted.items()
+        )
 
     def _same_work(self, one: TaskAssignment, other: TaskAssignment) -> bool:
         key = one.slot.service_key
