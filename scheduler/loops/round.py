@@ -57,7 +57,8 @@ FULL_EVERY_S: Final = 60.0  # everything is looked at, dirty or not
 FULL_SHARE: Final = 20  # or this many times as long as one takes, when the cluster is large
 CONFLICTS_MAX: Final = 5  # of one round; the next one starts from the same state
 CATCH_UP_S: Final = 2.0  # for the mirror to show what a conflict named
-FAILED_PAUSE: Final = Backoff(first_s=0.5, max_s=5.0)  # after rounds that the store refused
+# After rounds that the store refused. Longer than a round takes, short beside a slot that waits.
+FAILED_PAUSE: Final = Backoff(first_s=0.5, max_s=2.0)
 
 
 class _End(enum.Enum):
@@ -168,6 +169,7 @@ class Rounds:
         reason = "elected"
         failures = 0
         while True:
+            written = self._committed
             try:
                 if await self._round(reason) is _End.DEPOSED:
                     self._log.warning("commit was fenced off", reason="another scheduler leads")
@@ -175,7 +177,8 @@ class Rounds:
             except DrayError as error:
                 if not (error.retryable or isinstance(error, AmbiguousWrite)):
                     self._log.error("round failed", error=str(error), error_code=error.code.name)
-                failures += 1
+                # A round that wrote something came forward: the store is there, if unreliable.
+                failures = 1 if self._committed > written else failures + 1
                 await self._clock.sleep(FAILED_PAUSE.step_s(failures))
                 reason = "last round failed"
                 continue
