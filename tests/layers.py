@@ -145,7 +145,11 @@ class Run:
             ending.RUN_VARIABLE: self.mark,
             "TMPDIR": str(self.folder),
             "PYTHONUNBUFFERED": "1",
+            # Compiled modules: once a run, for the hundreds of processes that tests start, and not
+            # in the tree, where its owner could not replace what root has written.
+            "PYTHONPYCACHEPREFIX": str(self.folder / "compiled"),
         }
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self.running: set[subprocess.Popen[bytes]] = set()
 
     def layer(self, layer: Layer) -> Outcome:
@@ -172,10 +176,8 @@ class Run:
             command += ["--report-file", str(report), "--basetemp", f"{self.folder}/{layer.name}"]
             command += self.extra
         if layer.needs_root and os.geteuid() != 0:
-            kept = ",".join((ending.RUN_VARIABLE, "TMPDIR", "CI", "PATH"))
-            # Root leaves no compiled files in the tree, which its owner could not replace.
-            own = [f"--preserve-env={kept}", "PYTHONDONTWRITEBYTECODE=1"]
-            command = ["sudo", "-n", *own, *command]
+            kept = ",".join((ending.RUN_VARIABLE, "TMPDIR", "CI", "PATH", "PYTHONPYCACHEPREFIX"))
+            command = ["sudo", "-n", f"--preserve-env={kept}", *command]
         return command
 
     def _wait(self, layer: Layer, command: list[str], log: Path, outcome: Outcome) -> int:

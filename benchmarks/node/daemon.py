@@ -90,12 +90,12 @@ def scaled(cluster: Cluster, host: Host, replicas: int, before: int) -> dict[str
 
 
 def idle(cluster: Cluster, host: Host, duration_s: float) -> dict[str, float]:
-    """Return what the daemon costs while nothing happens."""
+    """Return what the daemon's processes cost while nothing happens."""
     pid = cluster.nodes[host.index].pid
     time.sleep(SETTLE_S)
-    before_s, began_s = cpu_s(pid), time.perf_counter()
+    before_s, began_s = sum(map(cpu_s, tree(pid))), time.perf_counter()
     time.sleep(duration_s)
-    share = (cpu_s(pid) - before_s) / (time.perf_counter() - began_s)
+    share = (sum(map(cpu_s, tree(pid))) - before_s) / (time.perf_counter() - began_s)
     return {
         "idle_cpu_percent": round(100 * share, 2),
         "pss_mib": round(memory_bytes(tree(pid)) / 1024**2, 1),

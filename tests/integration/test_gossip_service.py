@@ -38,10 +38,16 @@ QUICK = Parameters(probe_period_s=0.2, suspicion_s=0.4)
 
 
 def free_port() -> int:
-    """Return a port that nobody has at this moment."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    """Return a port that nobody has, below those that the kernel gives to whoever connects."""
+    kinds = (socket.SOCK_DGRAM, socket.SOCK_STREAM)
+    for _ in range(100):
+        port = random.randint(20_000, 30_000)
+        with contextlib.ExitStack() as sockets, contextlib.suppress(OSError):
+            for kind in kinds:
+                one = sockets.enter_context(socket.socket(socket.AF_INET, kind))
+                one.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 class Daemon:
