@@ -48,7 +48,9 @@ def adopted(attachments: Attachments, task_id: TaskId, address: str) -> Attachme
     A task of which nothing is remembered is on no Compose network until it is attached again.
     """
     pool = adopt(attachments.pool, task_id, address)
-    if pool is attachments.pool:
+    remembered = attachments.tasks.get(task_id)
+    is_known = remembered is not None and remembered.filtered.address == address
+    if pool is attachments.pool and (is_known or pool.held.get(task_id) != address):
         return attachments
     tasks = {
         other: task

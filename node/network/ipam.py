@@ -141,9 +141,10 @@ def allocate(
 def adopt(pool: Pool, task_id: TaskId, address: str) -> Pool:
     """Return the pool in which a running container's task holds the address that it has.
 
-    What the engine says wins over what was remembered: another task loses the address.
+    What the engine says wins over what was remembered: another task loses the address. The pool
+    itself, if it says so already: a daemon that starts asks this of every container.
     """
-    if not _is_given_out(pool, address):
+    if not _is_given_out(pool, address) or pool.held.get(task_id) == address:
         return pool
     held = {task: other for task, other in pool.held.items() if other != address}
     held[task_id] = address

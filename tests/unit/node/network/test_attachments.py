@@ -46,7 +46,9 @@ def test_a_file_that_says_nothing_useful(data: bytes | None) -> None:
 
 def test_adopting_a_known_task_changes_nothing() -> None:
     """Its networks and ports are remembered."""
-    assert adopted(attached(), task_id(1), ADDRESS).tasks == {task_id(1): TASK}
+    state = attached()
+    assert adopted(state, task_id(1), ADDRESS) is state
+    assert state.tasks == {task_id(1): TASK}
 
 
 def test_adopting_an_unknown_task() -> None:
