@@ -60,6 +60,7 @@ class Checker:
         self._done: dict[SlotKey, ServiceRevision] = {}
         self._created: Counter[TaskId] = Counter()
         self._excused: set[SlotKey] = set()
+        self._down_at_s: dict[tuple[str, NodeId], float] = {}  # who last held whom to be down
         self.gaps = Gaps(world)
         self.commits = self.displaced = 0
         self._trace = hashlib.sha256()
@@ -179,19 +180,26 @@ class Checker:
         record = wanted.get(task.slot)
         if record is None or task.slot in self._done or self._may_leave(name, node_id):
             return False
-        if self._makes_room(record, wanted):
+        if self._makes_room(name, record, wanted):
             self.displaced += 1
             return False
         now = self._revision(task.slot.service_key, task.service_revision)
         return now.spec.task == record.spec.task
 
-    def _makes_room(self, record: ServiceRecord, wanted: dict[SlotKey, ServiceRecord]) -> bool:
-        """Return whether a slot of a higher priority that may displace others has no task."""
+    def _makes_room(
+        self, name: str, record: ServiceRecord, wanted: dict[SlotKey, ServiceRecord]
+    ) -> bool:
+        """Return whether a slot of a higher priority that may displace others needs a task.
+
+        It has none that does what is asked for now, or only one on a node that is left.
+        """
         begun = {
             task.slot
-            for tasks in self._assigned.values()
+            for node_id, tasks in self._assigned.items()
             for task in tasks.values()
-            if not task.stop
+            if not task.stop and task.slot in wanted and not self._may_leave(name, node_id)
+            if self._revision(task.slot.service_key, task.service_revision).spec.task
+            == wanted[task.slot].spec.task
         }
         return any(
             other.spec.dray.preempt
@@ -217,6 +225,10 @@ class Checker:
         streams = scheduler.nodes.streams if scheduler.nodes else None
         if streams is None:
             return True  # its term has just ended; the fence has held
+        # It may have come back since the plan was made that is committed now.
+        down_at_s = self._down_at_s.get((name, node_id), -PLAN_AGE_MAX_S)
+        if self._world.now_s() - down_at_s < PLAN_AGE_MAX_S:
+            return True
         seen = streams.observations.observed().nodes.get(node_id)
         return seen is not None and seen.condition is NodeCondition.DOWN
 
@@ -300,6 +312,8 @@ class Checker:
             for node in self._world.nodes.values():
                 seen = observed.get(node.node_id)
                 is_down = seen is not None and seen.condition is NodeCondition.DOWN
+                if is_down:
+                    self._down_at_s[scheduler.name, node.node_id] = now_s
                 if is_down and now_s - node.troubled_s > TROUBLE_KEPT_S:
                     self._broken(f"{scheduler.name} holds {node.name} to be down, which is well")
 
