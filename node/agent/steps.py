@@ -105,6 +105,10 @@ class Steps:
     async def pull(self, work: Work, progress: Callable[[PullProgress], None]) -> Event:
         """Bring the image to the node."""
         image = work.entry.template.container.image
+        if not image.reference:  # a container was found that no assignment has explained yet
+            return StepRefused(
+                Refused(Refusal.OTHER, "its service is not known yet", retryable=True)
+            )
         credentials = await self._contents.credentials(image.reference, work.parts)
         if isinstance(credentials, Refused):
             return StepRefused(credentials)

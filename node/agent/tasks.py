@@ -91,6 +91,7 @@ __all__ = [
     "step",
 ]
 
+KILLED_EXIT_CODE: Final = 137  # 128 + SIGKILL
 START_DEADLINE_S: Final = 120.0  # s from CREATING to RUNNING; fetching the image is not counted
 PULLS_MAX: Final = 5  # fetches of one attempt while the registry does not answer
 RETRY_DELAY_MAX_S: Final = 30.0  # s between two tries of one step
@@ -375,6 +376,8 @@ def _end_reason(event: ContainerEnded) -> str:
         return event.error
     if event.exit_code is None:
         return "it ended, Docker does not know how"
+    if event.exit_code == KILLED_EXIT_CODE:  # Docker does not always learn why the kernel did it
+        return "it ended with exit code 137 (signal 9): killed by somebody, or out of memory"
     if event.exit_code > 128:
         return f"it ended with exit code {event.exit_code} (signal {event.exit_code - 128})"
     return "" if event.exit_code == 0 else f"it ended with exit code {event.exit_code}"
