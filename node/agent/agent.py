@@ -232,6 +232,10 @@ class Agent:
 
     async def may_start(self, task_id: TaskId) -> None:
         """Return once the node may begin an attempt of a task."""
+        while self.share is None or task_id not in self.share.tasks:
+            number = self.book.changed.number
+            self.book.note(task_id, "waits for an assignment that says what it runs")
+            await self.book.changed.wait(number)
         entry = self.work(self.book.states[task_id]).entry
         needs_leader = entry.is_job or entry.singleton
         gate = self._confirmed if needs_leader else self._may_start_from_disk

@@ -35,7 +35,7 @@ __all__ = ["Book", "Signal"]
 
 _WRITE_PAUSE_S = 0.01  # s: what happens meanwhile is one write
 _WRITE_AGAIN_S = 1.0  # s between two tries while the disk takes nothing
-_NO_RULES = TaskRules(RestartPolicy())
+_NO_RULES = TaskRules(RestartPolicy(delay_s=0.0))  # it waits for an assignment before it begins
 
 
 class Signal:

@@ -335,6 +335,21 @@ async def test_a_container_that_nobody_can_explain_is_an_orphan(rig: FakeRig) ->
         assert len(running(rig)) == 1
 
 
+async def test_what_nobody_can_explain_is_not_begun_again(rig: FakeRig) -> None:
+    """Its container ends: the agent goes on, and begins it anew once an assignment lists it."""
+    async with rig.daemon():
+        await rig.assign(a_task(1))
+        await rig.reached(S.RUNNING)
+    await asyncio.to_thread(rig.lose_files)
+    async with rig.daemon():
+        await rig.assign()
+        (container,) = (each for each in rig.engine.containers.values() if each.is_running)
+        rig.engine.end(container.seen().container_id, 1)
+        assert "says what it runs" in (await rig.reached(S.PENDING)).reason
+        await rig.assign(a_task(1))
+        assert (await rig.reached(S.RUNNING)).attempt == 2
+
+
 async def test_a_refused_assignment_changes_nothing(rig: FakeRig) -> None:
     """The former one stands, and the answer says why."""
     async with rig.daemon():
