@@ -60,7 +60,7 @@ class Checker:
         self._done: dict[SlotKey, ServiceRevision] = {}
         self._created: Counter[TaskId] = Counter()
         self._excused: set[SlotKey] = set()
-        self._down_at_s: dict[tuple[str, NodeId], float] = {}  # who last held whom to be down
+        self._down_when_sent: dict[str, frozenset[NodeId]] = {}  # by the scheduler that holds it
         self.gaps = Gaps(world)
         self.commits = self.displaced = 0
         self._trace = hashlib.sha256()
@@ -71,6 +71,12 @@ class Checker:
         return self._trace.hexdigest()
 
     # ---- at every commit of a scheduler
+
+    def sent(self, name: str, txn: Txn) -> None:
+        """Note what a scheduler knows as it hands over what it has planned."""
+        kinds = {parsed.kind for each in txn.operations if (parsed := parse_key(each.key))}
+        if Kind.ASSIGNMENT in kinds:
+            self._down_when_sent[name] = self._held_down(name)
 
     def committed(self, name: str, txn: Txn, done: Committed) -> None:
         """Check what a scheduler has just written."""
@@ -225,12 +231,17 @@ class Checker:
         streams = scheduler.nodes.streams if scheduler.nodes else None
         if streams is None:
             return True  # its term has just ended; the fence has held
-        # It may have come back since the plan was made that is committed now.
-        down_at_s = self._down_at_s.get((name, node_id), -PLAN_AGE_MAX_S)
-        if self._world.now_s() - down_at_s < PLAN_AGE_MAX_S:
-            return True
-        seen = streams.observations.observed().nodes.get(node_id)
-        return seen is not None and seen.condition is NodeCondition.DOWN
+        # It may have come back while what is committed now was on its way.
+        return node_id in self._down_when_sent.get(name, frozenset()) | self._held_down(name)
+
+    def _held_down(self, name: str) -> frozenset[NodeId]:
+        """Return the nodes that a scheduler holds to be down now."""
+        scheduler = next(each for each in self._world.schedulers if each.name == name)
+        streams = scheduler.nodes.streams if scheduler.nodes else None
+        seen = streams.observations.observed().nodes if streams else {}
+        return frozenset(
+            node_id for node_id, node in seen.items() if node.condition is NodeCondition.DOWN
+        )
 
     def _check_room(self, assignment: Assignment) -> None:
         taken = 0
@@ -312,8 +323,6 @@ class Checker:
             for node in self._world.nodes.values():
                 seen = observed.get(node.node_id)
                 is_down = seen is not None and seen.condition is NodeCondition.DOWN
-                if is_down:
-                    self._down_at_s[scheduler.name, node.node_id] = now_s
                 if is_down and now_s - node.troubled_s > TROUBLE_KEPT_S:
                     self._broken(f"{scheduler.name} holds {node.name} to be down, which is well")
 

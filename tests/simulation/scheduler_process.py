@@ -75,6 +75,7 @@ class SimScheduler:
         data: MemoryData,
         rng: random.Random,
         broken: list[str],
+        on_send: Callable[[str, Txn], None],
         on_commit: Callable[[str, Txn, Committed], None],
     ) -> None:
         """Describe a process that does not run yet."""
@@ -90,6 +91,7 @@ class SimScheduler:
         self._data = data
         self._rng = rng
         self._broken = broken
+        self._on_send = on_send
         self._on_commit = on_commit
         self._task: asyncio.Task[None] | None = None
 
@@ -141,6 +143,7 @@ class SimScheduler:
                 way,
                 gate,
                 self._rng,
+                lambda txn: self._on_send(self.name, txn),
                 lambda txn, done: self._on_commit(self.name, txn, done),
             )
 

@@ -94,6 +94,7 @@ class SimStore:
         way: Way,
         gate: Gate,
         rng: random.Random,
+        on_send: Callable[[Txn], None],
         on_commit: Callable[[Txn, Committed], None],
     ) -> None:
         """Make a client.
@@ -103,6 +104,7 @@ class SimStore:
             way: How good the way to them is now.
             gate: Waits while the process is paused.
             rng: Draws latencies and faults.
+            on_send: Told of every transaction when the process hands it over.
             on_commit: Told of every transaction that was applied, at once.
         """
         self._inner = MemoryStore(data)
@@ -110,6 +112,7 @@ class SimStore:
         self._way = way
         self._gate = gate
         self._rng = rng
+        self._on_send = on_send
         self._on_commit = on_commit
 
     async def get(self, key: str) -> Reading:
@@ -122,6 +125,7 @@ class SimStore:
 
     async def commit(self, txn: Txn) -> Committed | Conflict:
         """Commit; by chance it gets lost, or its answer does."""
+        self._on_send(txn)
         fault = self._rng.choice(("unsent", "lost", "unanswered"))
         if self._rng.random() >= self._way.fault_rate:
             fault = ""

@@ -76,7 +76,13 @@ class SchedulerWorld:
         self.checker = Checker(self)
         self.schedulers = [
             SimScheduler(
-                f"s{number}", loop, self.data, self.rng, self.broken, self.checker.committed
+                f"s{number}",
+                loop,
+                self.data,
+                self.rng,
+                self.broken,
+                self.checker.sent,
+                self.checker.committed,
             )
             for number in range(1, self.rng.choice((1, 2, 3, 3)) + 1)
         ]
