@@ -1,7 +1,7 @@
 """How do logs, commands, copies and watches reach a program? The calls that are streams.
 
-A stream is at one scheduler. Of these only `watch` goes on by itself when it breaks: it knows what
-it has seen. A command or a copy is never begun a second time.
+A stream is at one scheduler, one that has just answered. Of these only `watch` goes on by itself
+when it breaks: it knows what it has seen. A command or a copy is never begun a second time.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class StreamCalls(ClientCore):
         request = cluster_pb2.StreamLogsRequest(
             header=self.header(), query=to_proto(query, stream_pb2.LogQuery)
         )
+        await self._find()
         replies = self.channels.stream("StreamLogs", request, cluster_pb2.StreamLogsResponse)
         async for message in replies:
             reply = from_proto(message, views.StreamLogsResponse)
@@ -125,6 +126,7 @@ class StreamCalls(ClientCore):
         Raises:
             DrayError: The scheduler could not be reached. A refusal comes from the session.
         """
+        await self._find()
         call = self.channels.open("Exec", cluster_pb2.ExecResponse, is_reply_stream=True)
         try:
             opened = cluster_pb2.ExecOpen(
@@ -147,6 +149,7 @@ class StreamCalls(ClientCore):
         Raises:
             DrayError: It was refused or broke off; what was unpacked by then stays.
         """
+        await self._find()
         call = self.channels.open(
             "CopyToTask", cluster_pb2.CopyToTaskResponse, is_reply_stream=False
         )
@@ -175,10 +178,21 @@ class StreamCalls(ClientCore):
         request = cluster_pb2.CopyFromTaskRequest(
             header=self.header(), options=to_proto(options, stream_pb2.CopyOptions)
         )
+        await self._find()
         replies = self.channels.stream("CopyFromTask", request, cluster_pb2.CopyFromTaskResponse)
         async for reply in replies:
             if reply.archive:
                 yield reply.archive
+
+    async def _find(self) -> None:
+        """Turn to a scheduler that answers, by a call that may be repeated.
+
+        Raises:
+            DrayError: None does.
+        """
+        request = cluster_pb2.GetClusterInfoRequest(header=self.header())
+        reply = cluster_pb2.GetClusterInfoResponse
+        await self.channels.unary("GetClusterInfo", request, reply, is_write=False)
 
 
 async def _written(call: Any, message: Any, core: ClientCore) -> None:

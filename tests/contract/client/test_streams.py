@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from dray.addresses import HostPort
 from dray.client import Client, SyncClient
 from dray.errors import (
     DrayError,
@@ -137,6 +138,30 @@ async def test_a_command_runs_in_the_slot_that_is_named(asked: int) -> None:
         assert outputs == relays.scripts[node_id(2)]
         (opened,) = relays.opened
         assert opened == (node_id(2), replace(start, target=TaskTarget(task_id(2))))
+
+
+async def test_streams_begin_at_a_scheduler_that_answers() -> None:
+    """The first one named is dead: logs, commands and copies go to the next; none is an error."""
+    nobody = HostPort("127.0.0.1", 1)
+    async with cluster() as made:
+        addresses = [nobody, made.first.address]
+        async with made.client() as client:
+            relays = await two_running(made, client)
+        relays.scripts = {node_id(1): [lines(1, 10)], node_id(2): [lines(2, 20)]}
+        async with Client(addresses, limits=LIMITS) as client:
+            assert await texts(client, LogQuery("shop", ("web",))) == (["1@10", "2@20"], [])
+        relays.scripts[node_id(1)] = [ExecOutput(exit_code=3)]
+        async with (
+            Client(addresses, limits=LIMITS) as client,
+            client.exec(ExecStart(WEB, ("ls",))) as session,
+        ):
+            assert [output.exit_code async for output in session.output()] == [3]
+    async with Client([nobody], limits=LIMITS) as client:
+        with pytest.raises(Unavailable, match="no scheduler answers at 127"):
+            await texts(client, LogQuery("shop", ("web",)))
+        with pytest.raises(Unavailable, match="no scheduler answers at 127"):
+            async with client.exec(ExecStart(WEB, ("ls",))):
+                pass
 
 
 async def test_a_command_that_cannot_run_says_why() -> None:
