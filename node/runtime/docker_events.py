@@ -24,7 +24,7 @@ __all__ = ["EventHub", "next_within", "with_oom"]
 PAUSE_MIN_S: Final = 0.05
 PAUSE_MAX_S: Final = 2.0
 KILLED_EXIT_CODE: Final = 137  # 128 + SIGKILL
-OOM_EVENT_WAIT_S: Final = 1.0  # for the event of a kill whose exit came first
+OOM_EVENT_WAIT_S: Final = 0.3  # for the event of a kill whose exit came first
 STREAM_LOST: Final = (Unavailable, DeadlineExceeded, PeerMisbehaved)
 
 Connect = Callable[[], contextlib.AbstractAsyncContextManager[EngineStream]]

@@ -50,7 +50,7 @@ class Demo:
         Raises:
             DemoError: A step did not hold.
         """
-        dev = self._start()
+        dev = self._start(tied=not keep)
         try:
             self._bring_up()
             self._find_by_name()
@@ -96,7 +96,7 @@ class Demo:
         """Say what comes next."""
         self._console.print(f"[cyan]# {text}[/]", highlight=False)
 
-    def _start(self) -> Process:
+    def _start(self, *, tied: bool) -> Process:
         self.say("a whole cluster on one machine: etcd, a scheduler, a node")
         self._console.print("[bold green]$[/] [bold]dray dev &[/]")
         log = (self._host.lab.directory / "dev.log").open("w+b")
@@ -104,6 +104,7 @@ class Demo:
             [*DRAY, "dev", "--data", DATA, "--docker-host", "unix:///run/docker.sock"],
             stdout=log,
             stderr=subprocess.STDOUT,
+            tied=tied,
         )
 
         def is_up() -> bool:
