@@ -13,13 +13,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import datetime
 import functools
 import json
 import logging
 import multiprocessing
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -29,6 +27,7 @@ from collections.abc import Awaitable, Callable
 from multiprocessing.connection import Connection
 from typing import Final
 
+from benchmarks.told import about
 from dray.addresses import HostPort, parse_host_port
 from dray.client import Client
 from dray.log import LogLevel, configure
@@ -149,18 +148,7 @@ def report(tasks: int, times: dict[str, list[float]]) -> dict[str, object]:
         for name, each in times.items()
     }
     return {
-        "benchmark": "api",
-        "command": f"python -m benchmarks.api --tasks {tasks}",
-        "commit": subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout.strip(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load": round(os.getloadavg()[0], 2),
+        **about("api"),
         "tasks": tasks,
         "repeats": len(times["dray ps"]),
         "times": shown,

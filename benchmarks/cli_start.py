@@ -9,15 +9,14 @@ machine's noise falls on all alike. `over_interpreter_ms` is what dray itself co
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from typing import Final
+
+from benchmarks.told import about
 
 HELP_BUDGET_MS: Final = 150.0
 COMMANDS: Final = {
@@ -61,23 +60,12 @@ def report(times: dict[str, list[float]]) -> dict[str, object]:
         for name, each in times.items()
     }
     return {
-        "benchmark": "cli_start",
-        "command": "python -m benchmarks.cli_start",
-        "commit": _commit(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load": round(os.getloadavg()[0], 2),
+        **about("cli_start"),
         "runs": len(times["help"]),
         "commands": shown,
         "help_budget_ms": HELP_BUDGET_MS,
         "help_is_within_budget": statistics.median(times["help"]) < HELP_BUDGET_MS,
     }
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def main() -> int:

@@ -243,6 +243,7 @@ def main() -> None:
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 20, 100, 200])
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
+    told = about("deploy")
     found: dict[str, Any] = {}
     with both() as cluster:
         by_dray(cluster, HOSTS)  # what every first deployment does once: images, interfaces
@@ -250,7 +251,7 @@ def main() -> None:
             for replicas in given.replicas:
                 runs = measure(cluster, replicas, given.repeats)
                 found[str(replicas)] = {**summary(runs), "each": runs}
-    print(json.dumps({**about("deploy"), "hosts": HOSTS, "replicas": found}, indent=2))
+    print(json.dumps({**told, "hosts": HOSTS, "replicas": found}, indent=2))
 
 
 if __name__ == "__main__":

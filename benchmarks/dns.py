@@ -16,10 +16,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import datetime
 import json
 import os
-import platform
 import random
 import re
 import signal
@@ -37,6 +35,7 @@ from typing import Final
 import psutil
 import structlog
 
+from benchmarks.told import about
 from dray.addresses import HostPort
 from dray.clock import SystemClock
 from dray.model import FactView, ServiceFacts, ServiceKey, ServiceRevision
@@ -394,12 +393,6 @@ def measure(seconds: int, repeats: int, *, is_with_docker: bool) -> dict[str, ob
         return {name: each.figures() for name, each in found.items()}
 
 
-def commit() -> str:
-    """Return what is measured."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dns", description=__doc__)
@@ -411,19 +404,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.serve:
         asyncio.run(serve())
         return 0
-    load = round(os.getloadavg()[0], 2)
+    told = about("dns")
     is_with_docker = not arguments.without_docker
     found = measure(arguments.seconds, arguments.repeats, is_with_docker=is_with_docker)
     result = {
-        "benchmark": "dns",
-        "command": f"python -m benchmarks.dns --seconds {arguments.seconds} "
-        f"--repeats {arguments.repeats}",
-        "commit": commit(),
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "load": load,
+        **told,
         "repeats": arguments.repeats,
         "services": SERVICES,
         "endpoints": SERVICES * ENDPOINTS,

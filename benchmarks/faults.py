@@ -11,18 +11,34 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
+import docker.errors
+import requests
+
 from benchmarks.told import about
 from tests.e2e.acts import ACTS, SMALL_ACTS, all_that_decides_is_away
+from tests.e2e.cluster import Failed
 from tests.e2e.scene import Scene, Step, as_plain, scene_on
+from tests.lab.errors import LabError
 
 HOSTS: Final = 5
 CONTROL: Final = 3
 REPLICAS: Final = 20
+# How an act may end when the cluster is not what it expects; anything else is a mistake in an act.
+FAILURES: Final = (
+    AssertionError,
+    Failed,
+    LabError,
+    OSError,
+    subprocess.SubprocessError,
+    docker.errors.DockerException,
+    requests.exceptions.RequestException,
+)
 SMALL_REPLICAS: Final = 6
 
 
@@ -35,10 +51,10 @@ def run_act(scene: Scene, name: str, act: Callable[[Scene], None]) -> dict[str, 
         scene.spread()
         act(scene)
         scene.settle()
-    except Exception as error:  # noqa: BLE001 - the other faults are still worth acting out
+    except FAILURES as error:  # the other faults are still worth acting out
         scene.steps.append(Step("it could be acted out", holds=False, note=str(error)[:500]))
         print(f"  FAIL {error}"[:500], file=sys.stderr, flush=True)
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(*FAILURES):
             scene.settle()
     return {
         "fault": name,

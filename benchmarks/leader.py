@@ -21,18 +21,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import datetime
 import json
 import os
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.told import about, etcd_version
 from dray.addresses import HostPort, parse_host_port
 from dray.client import Client, ClientLimits
 from dray.errors import DrayError
@@ -278,25 +276,14 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
 def main() -> None:
     """Measure, and print the figures as JSON."""
     parser = argparse.ArgumentParser(prog="benchmarks.leader")
     parser.add_argument("--runs", type=int, default=10, help="deaths of each kind")
     runs = max(1, parser.parse_args().runs)
-    load = os.getloadavg()[0]
     shown = {
-        "benchmark": "leader",
-        "command": f"python -m benchmarks.leader --runs {runs}",
-        "commit": _output("git", "describe", "--always", "--dirty", "--abbrev=12"),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "etcd": _output("etcd", "--version").partition("\n")[0],
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load_before": round(load, 2),
+        **about("leader"),
+        "etcd": etcd_version(),
         **asyncio.run(measure(runs)),
         "load_after": round(os.getloadavg()[0], 2),
     }

@@ -14,10 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from benchmarks.told import about
 from tests.integration.network_rig import Box, Cluster, cluster_of, service, vip
 from tests.lab import BUSYBOX, Host, Lab, Process
 
@@ -229,12 +227,6 @@ def swarm(first: Host, second: Host) -> tuple[Place, Place, str]:
     return Place(first, pids[0]), Place(second, pids[1]), str(address)
 
 
-def commit() -> str:
-    """Return the commit that is measured, marked when the tree has changes."""
-    words = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.network", description=__doc__)
@@ -243,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--without-swarm", action="store_true")
     parser.add_argument("--upkeep", action="store_true", help="measure the upkeep alone")
     arguments = parser.parse_args(argv)
-    load = round(os.getloadavg()[0], 2)
+    told = about("network")
     found: dict[str, Any] = {}
     # Swarm does not bear live-restore.
     hosts = 1 if arguments.upkeep else 3
@@ -256,20 +248,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 with_swarm=not arguments.without_swarm,
             )
         found["upkeep"] = upkeep(cluster)
-    result = {
-        "benchmark": "network",
-        "command": "python -m benchmarks.network --upkeep"
-        if arguments.upkeep
-        else f"python -m benchmarks.network --seconds {arguments.seconds:g} "
-        f"--repeats {arguments.repeats}",
-        "commit": commit(),
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "load": load,
-        "figures": found,
-    }
+    result = {**told, "figures": found}
     json.dump(result, sys.stdout, indent=2)
     print()
     return 0

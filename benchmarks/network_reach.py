@@ -13,16 +13,13 @@ from __future__ import annotations
 
 import argparse
 import collections
-import datetime
 import json
-import os
-import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from benchmarks.network import commit
+from benchmarks.told import about
 from dray.model import PortProtocol, PublishedPort
 from tests.integration.network_rig import (
     PAYLOAD_BYTES,
@@ -150,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--hosts", type=int, default=5, metavar="N")
     parser.add_argument("--services", type=int, default=3, metavar="N")
     arguments = parser.parse_args(argv)
-    load = round(os.getloadavg()[0], 2)
+    told = about("network_reach")
     with Lab.up(arguments.hosts, forward_drop=True) as lab, cluster_of(lab) as cluster:
         start(cluster, arguments.services)
         begin_s = time.monotonic()
@@ -159,15 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         mtu = path_mtu(cluster)
         problems = {node.host.name: node.ask("problems") for node in cluster.nodes}
     result = {
-        "benchmark": "network_reach",
-        "command": f"python -m benchmarks.network_reach --hosts {arguments.hosts} "
-        f"--services {arguments.services}",
-        "commit": commit(),
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "load": load,
+        **told,
         "forward policy": "DROP",
         "containers": arguments.hosts * arguments.services,
         "hosts": arguments.hosts,

@@ -14,12 +14,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
 import json
 import os
-import platform
 import re
-import subprocess
 import tempfile
 import time
 import urllib.request
@@ -28,6 +25,7 @@ from typing import Any, Final
 
 import psutil
 
+from benchmarks.told import about, etcd_version
 from dray.client import Client, ClientLimits
 from dray.model import NodeCapacity, NodeCondition, NodeInfo, Platform, ProjectSpec
 from dray.names import NodeId, id_text
@@ -185,10 +183,6 @@ async def apply_all(client: Client, asked: list[ProjectSpec]) -> float:
     return time.monotonic() - start_s
 
 
-def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
 def main() -> None:
     """Measure, and print the figures as JSON."""
     parser = argparse.ArgumentParser(prog="benchmarks.planning")
@@ -202,21 +196,14 @@ def main() -> None:
         "--lease-ttl-s", type=int, default=5, help="longer where others use the machine as well"
     )
     given = parser.parse_args()
-    load = os.getloadavg()[0]
+    told = about("planning")
     figures = asyncio.run(
         measure(given.nodes, given.tasks, given.services, given.limit_s, given.lease_ttl_s)
     )
     shown = {
-        "benchmark": "planning",
-        "command": f"python -m benchmarks.planning --nodes {given.nodes} --tasks {given.tasks} "
-        f"--services {given.services} --lease-ttl-s {given.lease_ttl_s}",
-        "commit": _output("git", "describe", "--always", "--dirty", "--abbrev=12"),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "etcd": _output("etcd", "--version").partition("\n")[0],
-        "machine": f"{psutil.cpu_count()} cores, {platform.machine()}",
-        "load_before": round(load, 2),
+        **told,
+        "etcd": etcd_version(),
         "load_after": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
         "nodes": given.nodes,
         "tasks": given.tasks,
         "services": given.services,

@@ -16,10 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -29,6 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.name_watch import gateway
+from benchmarks.told import about
 from tests.e2e.cluster import Cluster, cluster_on
 from tests.lab import BUSYBOX, WEB, Lab
 from tests.lab.etcd import EtcdCluster
@@ -195,16 +193,8 @@ def main() -> None:
     parser.add_argument("--operations", type=int, default=50)
     parser.add_argument("--limit-s", type=float, default=3_600.0, help="stop after this time")
     given = parser.parse_args()
-    load = os.getloadavg()[0]
-    described = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     told = {
-        "benchmark": "rolling",
-        "command": f"python -m benchmarks.rolling --hosts {given.hosts} "
-        f"--operations {given.operations}",
-        "commit": subprocess.run(described, capture_output=True, text=True).stdout.strip(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "load": round(load, 2),
+        **about("rolling"),
         "figures": measure(given.hosts, given.operations, given.limit_s),
     }
     print(json.dumps(told, indent=2))

@@ -17,10 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -33,6 +30,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.name_watch import Watcher, gateway, watch, watchers
+from benchmarks.told import about
 from tests.e2e.cluster import Cluster, cluster_on
 from tests.lab import Host, Lab
 from tests.lab.etcd import EtcdCluster
@@ -315,12 +313,6 @@ def measure(hosts: int, runs: int, only: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def commit() -> str:
-    """Return what is measured."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -328,14 +320,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--only", nargs="+", default=[*SCENARIOS, "dark"])
     given = parser.parse_args()
-    load = os.getloadavg()[0]
     told = {
-        "benchmark": "staleness",
-        "command": f"python -m benchmarks.staleness --hosts {given.hosts} --runs {given.runs}",
-        "commit": commit(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "load": round(load, 2),
+        **about("staleness"),
         "hosts": given.hosts,
         "runs": given.runs,
         "figures": measure(given.hosts, given.runs, given.only),

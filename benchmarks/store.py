@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -28,6 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.etcd3_peer import installed
+from benchmarks.told import about, etcd_version
 from dray.addresses import parse_host_port
 from dray.model import StoreRevision
 from scheduler.store.base import Committed, Put, Txn
@@ -206,14 +205,8 @@ def report(
 ) -> dict[str, object]:
     """Return the median and both ends of every figure."""
     return {
-        "benchmark": "store",
-        "command": "python -m benchmarks.store",
-        "commit": _output("git", "describe", "--always", "--dirty", "--abbrev=12"),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "etcd": _output("etcd", "--version").partition("\n")[0],
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load": round(os.getloadavg()[0], 2),
+        **about("store"),
+        "etcd": etcd_version(),
         "repeats": len(runs),
         "figures": _table(runs),
         "etcd3 0.12.0, stubs generated again": _table(peers),
@@ -234,10 +227,6 @@ def _spread(values: Sequence[float]) -> Figures:
         "min": float(f"{min(values):.4g}"),
         "max": float(f"{max(values):.4g}"),
     }
-
-
-def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def main() -> None:

@@ -19,11 +19,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import datetime
 import itertools
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -35,6 +32,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.etcd3_peer import installed
+from benchmarks.told import about, etcd_version
 from dray.addresses import parse_host_port
 from dray.errors import AmbiguousWrite, DrayError
 from scheduler.store.base import Compacted, Put, Txn
@@ -415,10 +413,6 @@ def measure(only: Sequence[str], servers: Sequence[int], repeats: int) -> dict[s
     return found
 
 
-def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
 def main() -> None:
     """Measure, or be one of the programs."""
     if sys.argv[1:2] in (["follow"], ["write"]):
@@ -431,15 +425,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     given = parser.parse_args()
     shown = {
-        "benchmark": "store_faults",
-        "command": "python -m benchmarks.store_faults",
-        "commit": _output("git", "describe", "--always", "--dirty", "--abbrev=12"),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "etcd": _output("etcd", "--version").partition("\n")[0],
+        **about("store_faults"),
+        "etcd": etcd_version(),
         "peer": "etcd3 0.12.0 with stubs generated again",
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load": round(os.getloadavg()[0], 2),
         **measure(given.only, given.servers, max(1, given.repeats)),
     }
     print(json.dumps(shown, indent=2))

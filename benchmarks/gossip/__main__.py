@@ -17,14 +17,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import datetime
 import json
 import os
-import platform
 import random
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -36,6 +33,7 @@ from benchmarks.gossip.scenarios import SCENARIOS, Plan
 from benchmarks.gossip.scenes import SCENES, scenes
 from benchmarks.gossip.simulated import PARTS, large, worlds
 from benchmarks.gossip.thread import lateness
+from benchmarks.told import about
 
 SIZES = (3, 8, 32, 64)
 MEASURED = ("lab", "worlds", "large", "scenes", "fuzz", "thread")
@@ -103,7 +101,7 @@ def main() -> None:
             given.table.write_text(table(report))
         json.dump(report, sys.stdout, indent=1)
     else:
-        json.dump({**_about(), given.what: _measured(given)}, sys.stdout, indent=1)
+        json.dump({**about("gossip"), given.what: _measured(given)}, sys.stdout, indent=1)
     print()
 
 
@@ -124,20 +122,6 @@ def _measured(given: argparse.Namespace) -> object:
             return large(given.nodes, given.parts)
         case _:
             return lateness()
-
-
-def _about() -> dict[str, object]:
-    """Return how, when and where figures were taken."""
-    describe = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    commit = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
-    return {
-        "command": " ".join(["python -m benchmarks.gossip", *sys.argv[1:]]),
-        "commit": commit,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}",
-        "load_before": round(os.getloadavg()[0], 1),
-    }
 
 
 if __name__ == "__main__":

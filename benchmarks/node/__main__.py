@@ -13,23 +13,13 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
-import subprocess
 import sys
 from typing import Any
 
 from benchmarks.node import daemon, start
+from benchmarks.told import about
 from dray.log import LogLevel, configure
-
-
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip()
 
 
 def main() -> int:
@@ -41,18 +31,7 @@ def main() -> int:
     parser.add_argument("--idle-s", type=float, default=30.0)
     arguments = parser.parse_args()
     configure(level=LogLevel.ERROR)
-    result: dict[str, Any] = {
-        "benchmark": "node",
-        "command": "python -m benchmarks.node " + " ".join(sys.argv[1:]),
-        "commit": _commit(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": {
-            "cpus": os.cpu_count(),
-            "python": platform.python_version(),
-            "kernel": platform.release(),
-        },
-        "load_before": os.getloadavg()[0],
-    }
+    result: dict[str, Any] = about("node")
     if arguments.containers:
         result["start"] = start.measure(arguments.containers, arguments.repeats)
     if arguments.daemon:
