@@ -133,26 +133,27 @@ class SimScheduler:
         if error is not None:
             self._broken.append(f"{self.name} ended: {error!r}")
 
+    def _store(self, way: Way, gate: Gate) -> SimStore:
+        """Return a client of the store, of this life of the process."""
+        return SimStore(
+            self._data,
+            way,
+            gate,
+            self._rng,
+            lambda txn: self._on_send(self.name, txn),
+            lambda txn, done: self._on_commit(self.name, txn, done),
+        )
+
     async def _run(self) -> None:
         way, gate = self.way, self.gate
         clock, log = LoopClock(self._loop, gate), SimLog(self._broken)
 
-        def store() -> SimStore:
-            return SimStore(
-                self._data,
-                way,
-                gate,
-                self._rng,
-                lambda txn: self._on_send(self.name, txn),
-                lambda txn, done: self._on_commit(self.name, txn, done),
-            )
-
-        rounds_store = store()
+        rounds_store = self._store(way, gate)
         mirror = Mirror(rounds_store, clock=clock, rng=self._rng, log=log)
         candidate = Candidate(self.scheduler_id, HostPort(self.name, 7400), "0.1.0")
         election = Election(
             candidate,
-            store=store(),
+            store=self._store(way, gate),
             mirror=mirror,
             memory=self._memory,
             ttl_s=LEASE_TTL_S,
