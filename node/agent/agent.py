@@ -46,7 +46,7 @@ from node.runtime.base import (
 
 __all__ = ["Agent", "AgentParts", "AgentSettings"]
 
-SWEEP_EVERY_S: Final = 300.0  # s between two looks at all containers, in case an event was lost
+GLANCE_EVERY_S: Final = 30.0  # s between two looks at what runs, in case an event was lost
 ENGINE_AGAIN_S: Final = 0.5
 # How long clients use what they know after the last name server and table have changed: answers
 # for their TTL, and connections that are being made meanwhile.
@@ -429,11 +429,26 @@ class Agent:
 
     async def _sweep(self) -> None:
         while True:
-            await self._clock.sleep(SWEEP_EVERY_S)
+            await self._clock.sleep(GLANCE_EVERY_S)
             try:
-                await self._look_at_all()
+                await self._glance()
             except (Unavailable, DeadlineExceeded) as error:
                 self._parts.log.warning("docker is away", error=str(error))
+
+    async def _glance(self) -> None:
+        """Compare what runs with what is known; look closer only where they differ."""
+        assert self.cluster_id is not None
+        before = self.book.states.values()
+        known = {each.container_id: each for each in before if each.state is AttemptState.RUNNING}
+        running = await self._parts.runtime.running(self.cluster_id)
+        for container_id in known.keys() - running.keys():
+            self._poke(known[container_id].task_id)  # its watch begins anew, and looks
+        is_news = running.keys() - known.keys() or any(
+            each.health is not running.get(container_id, each.health)
+            for container_id, each in known.items()
+        )
+        if is_news:
+            await self._look_at_all()
 
     # ---- what peers are told ---------------------------------------------------------------------
 

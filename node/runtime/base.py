@@ -13,7 +13,7 @@ nothing about containers, which may well run on.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -502,6 +502,10 @@ class Runtime(Protocol):
         """Return all containers of dray's on this engine, running or not, sorted by name."""
         ...
 
+    async def running(self, cluster_id: ClusterId) -> Mapping[str, Health]:
+        """Return the health of all that run or are paused, by container id; cheap, to do often."""
+        ...
+
     def events(self) -> AbstractAsyncContextManager[AsyncIterator[RuntimeEvent]]:
         """Follow what happens to dray's containers from now on: from when the context is entered.
 
@@ -586,10 +590,7 @@ class Runtime(Protocol):
         ...
 
     async def remove_volume(self, name: str) -> Refused | None:
-        """Remove a volume with its data; one that is not there is no refusal.
-
-        One that a container mounts, running or not, is refused (retryable) and kept whole.
-        """
+        """Remove a volume with its data; one that a container mounts is refused (retryable)."""
         ...
 
     async def close(self) -> None:

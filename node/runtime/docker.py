@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 import docker
 
 from dray.errors import DeadlineExceeded, FailedPrecondition, InvalidRequest, Unavailable
-from dray.model import ImageOptions
+from dray.model import Health, ImageOptions
 from dray.names import ClusterId
 from node.runtime.base import (
     Container,
@@ -56,6 +56,7 @@ from node.runtime.docker_view import (
     Answer,
     container_from_inspect,
     engine_info,
+    health_from_list,
     unix_ns_from_text,
     usage_from_stats,
     volume_from_list,
@@ -73,7 +74,7 @@ __all__ = ["DockerRuntime"]
 
 CONNECT_TIMEOUT_S: Final = 5.0
 ANSWER_TIMEOUT_S: Final = 60.0  # a start on a busy disk takes seconds, not minutes
-LOOK_AGAIN_S: Final = 300.0  # who waits for a container looks so often, events or not
+LOOK_AGAIN_S: Final = 300.0  # who waits for a container looks so often; the agent more often
 LOOK_SOON_S: Final = 0.02
 KILL_TIMEOUT_S: Final = 30.0  # what SIGKILL does not end in this time is stuck in the kernel
 
@@ -288,11 +289,17 @@ class DockerRuntime:
 
     async def containers(self, cluster_id: ClusterId) -> tuple[Container, ...]:
         """Return all containers of dray's on this engine, running or not, sorted by name."""
-        chosen = {"label": [f"{LABEL_CLUSTER_ID}={cluster_id}"]}
+        chosen = _of_cluster(cluster_id)
         listed = await self._ask(lambda client: client.containers(all=True, filters=chosen))
         found = await _all([self.inspect(entry["Id"]) for entry in listed])
         ours = [each for each in found if each is not None and each.identity is not None]
         return tuple(sorted(ours, key=lambda container: container.name))
+
+    async def running(self, cluster_id: ClusterId) -> Mapping[str, Health]:
+        """Return the ids of dray's containers that run, with what their checks say."""
+        chosen = _of_cluster(cluster_id)
+        listed = await self._ask(lambda client: client.containers(filters=chosen))
+        return {entry["Id"]: health_from_list(entry) for entry in listed}
 
     async def usage(self, container_ids: tuple[str, ...]) -> tuple[ContainerUsage, ...]:
         """Return what running containers use; those that ended meanwhile are left out."""
@@ -420,6 +427,10 @@ class DockerRuntime:
         await self._puller.close()
         self._socket.abort_all()
         await self._calls.close()
+
+
+def _of_cluster(cluster_id: ClusterId) -> dict[str, list[str]]:
+    return {"label": [f"{LABEL_CLUSTER_ID}={cluster_id}"]}
 
 
 def _refused(err: docker.errors.APIError, container_id: str = "") -> Refused:

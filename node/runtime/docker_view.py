@@ -28,6 +28,7 @@ __all__ = [
     "container_from_inspect",
     "engine_info",
     "event_from_json",
+    "health_from_list",
     "unix_ns_from_text",
     "usage_from_stats",
     "volume_from_list",
@@ -59,6 +60,7 @@ _HEALTH: Final[Mapping[str, Health]] = {
     "healthy": Health.HEALTHY,
     "unhealthy": Health.UNHEALTHY,
 }
+_HEALTH_IN_STATUS: Final = re.compile(r"\((?:health: )?(starting|healthy|unhealthy)\)")
 _ARCHITECTURES: Final[Mapping[str, str]] = {
     "x86_64": "amd64",
     "aarch64": "arm64",
@@ -96,6 +98,15 @@ def container_from_inspect(data: Answer) -> Container:
         image_digest=data.get("Image", ""),
         ipv4_address=_address(data),
     )
+
+
+def health_from_list(entry: Answer) -> Health:
+    """Return what the check of a container says, from an entry of `GET /containers/json`.
+
+    There it is only the end of a sentence for people: "Up 2 hours (healthy)".
+    """
+    found = _HEALTH_IN_STATUS.search(str(entry.get("Status", "")))
+    return Health.NONE if found is None else _HEALTH[found[1]]
 
 
 def _address(data: Answer) -> str:

@@ -11,11 +11,11 @@ import contextlib
 import io
 import posixpath
 import tarfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
 from dray.errors import DeadlineExceeded, InvalidRequest, NotFound, Unavailable
-from dray.model import ImageOptions, PullPolicy
+from dray.model import Health, ImageOptions, PullPolicy
 from dray.names import ClusterId
 from node.runtime.base import (
     Container,
@@ -242,6 +242,12 @@ class FakeRuntime:
             if container.request.identity.cluster_id == cluster_id
         ]
         return tuple(sorted(ours, key=lambda container: container.name))
+
+    async def running(self, cluster_id: ClusterId) -> Mapping[str, Health]:
+        """Return the ids of dray's containers that run, with what their checks say."""
+        found = await self.containers(cluster_id)
+        alive = (ContainerState.RUNNING, ContainerState.PAUSED)
+        return {each.container_id: each.health for each in found if each.state in alive}
 
     async def usage(self, container_ids: tuple[str, ...]) -> tuple[ContainerUsage, ...]:
         """Return what running containers use; those that ended meanwhile are left out."""

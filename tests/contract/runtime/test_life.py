@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from dray.errors import InvalidRequest
-from dray.model import BindOptions, ImageOptions, Mount, MountKind, SlotKey
+from dray.model import BindOptions, Health, ImageOptions, Mount, MountKind, SlotKey
 from dray.names import ClusterId, TaskId, id_text
 from node.runtime.base import (
     ContainerIdentity,
@@ -195,6 +195,8 @@ async def test_containers_are_adopted_by_their_labels(rig: Rig) -> None:
         assert by_id[third].exit_code == 0
         assert by_id[second] == await again.inspect(second)
         assert await again.containers(ClusterId(id_text(b"x" * 16))) == ()
+        assert await again.running(rig.cluster_id) == {second: Health.NONE}
+        assert await again.running(ClusterId(id_text(b"x" * 16))) == {}
 
 
 async def test_a_taken_name_is_refused_and_can_be_tried_again(rig: Rig) -> None:

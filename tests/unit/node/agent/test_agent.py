@@ -335,6 +335,25 @@ async def test_a_container_that_nobody_can_explain_is_an_orphan(rig: FakeRig) ->
         assert len(running(rig)) == 1
 
 
+async def test_events_that_are_lost_cost_a_delay(
+    rig: FakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An end and a change of health that the engine never tells are found by looking."""
+    monkeypatch.setattr("node.agent.agent.GLANCE_EVERY_S", 0.05)
+    async with rig.daemon():
+        await rig.assign(a_task(1), a_task(2))
+        await rig.reached(S.RUNNING)
+        await rig.reached(S.RUNNING, 2)
+        first, second = rig.engine.containers.values()
+        with monkeypatch.context() as mute:
+            mute.setattr(rig.engine, "emit", lambda *_: None)
+            rig.engine.end(first.container_id, 1)
+            rig.engine.set_health(second.container_id, Health.HEALTHY)
+            await rig.until(lambda: rig.agent.book.reports[task_id(1)].attempt == 2, "looked at")
+        ill = task_id(2)
+        await rig.until(lambda: rig.agent.book.reports[ill].health is Health.HEALTHY, "healthy")
+
+
 async def test_what_nobody_can_explain_is_not_begun_again(rig: FakeRig) -> None:
     """Its container ends: the agent goes on, and begins it anew once an assignment lists it."""
     async with rig.daemon():

@@ -14,6 +14,7 @@ from node.runtime.docker_view import (
     container_from_inspect,
     engine_info,
     event_from_json,
+    health_from_list,
     unix_ns_from_text,
     usage_from_stats,
 )
@@ -54,6 +55,22 @@ def test_a_running_container_is_read() -> None:
     assert found.started_unix_s == 1704067201.5
     assert found.finished_unix_s == 0.0
     assert found.ipv4_address == "10.192.0.2"
+
+
+@pytest.mark.parametrize(
+    ("status", "health"),
+    [
+        ("Up 2 hours (healthy)", Health.HEALTHY),
+        ("Up 5 seconds (unhealthy)", Health.UNHEALTHY),
+        ("Up Less than a second (health: starting)", Health.STARTING),
+        ("Up 3 days (Paused)", Health.NONE),
+        ("Up 3 days", Health.NONE),
+        ("", Health.NONE),
+    ],
+)
+def test_a_list_says_what_the_check_says(status: str, health: Health) -> None:
+    """The words that the engine has for people are read."""
+    assert health_from_list({"Status": status}) is health
 
 
 @pytest.mark.parametrize(
