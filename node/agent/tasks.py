@@ -60,6 +60,7 @@ from node.agent.restarts import (
     ran_well,
     restart_after,
 )
+from node.runtime.signals import KILLED_EXIT_CODE, SIGNALLED_EXIT_CODE
 
 __all__ = [
     "PULLS_MAX",
@@ -91,7 +92,6 @@ __all__ = [
     "step",
 ]
 
-KILLED_EXIT_CODE: Final = 137  # 128 + SIGKILL
 START_DEADLINE_S: Final = 120.0  # s from CREATING to RUNNING; fetching the image is not counted
 PULLS_MAX: Final = 5  # fetches of one attempt while the registry does not answer
 RETRY_DELAY_MAX_S: Final = 30.0  # s between two tries of one step
@@ -378,8 +378,9 @@ def _end_reason(event: ContainerEnded) -> str:
         return "it ended, Docker does not know how"
     if event.exit_code == KILLED_EXIT_CODE:  # Docker does not always learn why the kernel did it
         return "it ended with exit code 137 (signal 9): killed by somebody, or out of memory"
-    if event.exit_code > 128:
-        return f"it ended with exit code {event.exit_code} (signal {event.exit_code - 128})"
+    if event.exit_code > SIGNALLED_EXIT_CODE:
+        number = event.exit_code - SIGNALLED_EXIT_CODE
+        return f"it ended with exit code {event.exit_code} (signal {number})"
     return "" if event.exit_code == 0 else f"it ended with exit code {event.exit_code}"
 
 

@@ -7,11 +7,11 @@ from typing import Final
 
 from dray.addresses import HostPort
 from node.dns.limits import BURST, RATE_PER_S
-from node.dns.sockets import SOCKETS_PER_ADDRESS
 from node.dns.zone import ZoneConfig
 
-__all__ = ["DEADLINE_S", "ServerConfig", "ServerCounts"]
+__all__ = ["DEADLINE_S", "SOCKETS_PER_ADDRESS", "ServerConfig", "ServerCounts"]
 
+SOCKETS_PER_ADDRESS: Final = 16
 DEADLINE_S: Final = 4.0  # for all servers together; clients ask again meanwhile and join the wait
 
 

@@ -18,17 +18,16 @@ from typing import Final
 
 from dray.addresses import HostPort
 from dray.errors import Unavailable
+from node.dns.config import SOCKETS_PER_ADDRESS
 
 __all__ = [
     "BACKLOG",
-    "SOCKETS_PER_ADDRESS",
     "BoundSockets",
     "bind_all",
     "tcp_listener",
     "udp_sockets",
 ]
 
-SOCKETS_PER_ADDRESS: Final = 16
 BACKLOG: Final = 64  # connections that wait to be accepted
 RECEIVE_BUFFER_BYTES: Final = 425_984  # of one socket; some thousand queries
 SEND_BUFFER_BYTES: Final = 1_048_576

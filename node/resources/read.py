@@ -188,11 +188,8 @@ def _bytes(path: Path) -> bytes:
 
 def _value(data: bytes, name: bytes) -> int:
     """Return the number behind a name in a file of `name number` lines; 0: it is not there."""
-    start = 0 if data.startswith(name + b" ") else data.find(b"\n" + name + b" ") + 1
-    if start == 0 and not data.startswith(name + b" "):
-        return 0
-    end = data.find(b"\n", start)
-    return int(data[start + len(name) : end if end >= 0 else len(data)])
+    start = (b"\n" + data).find(b"\n" + name + b" ")
+    return int(data[start + len(name) :].split(b"\n", 1)[0]) if start >= 0 else 0
 
 
 def _network(pid: int) -> tuple[int, int]:

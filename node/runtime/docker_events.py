@@ -18,12 +18,12 @@ from node.runtime.base import Container, RuntimeEvent, RuntimeEventKind
 from node.runtime.docker_http import EngineStream
 from node.runtime.docker_view import event_from_json
 from node.runtime.listener import RECONNECTED, Listener
+from node.runtime.signals import KILLED_EXIT_CODE
 
 __all__ = ["EventHub", "next_within", "with_oom"]
 
 PAUSE_MIN_S: Final = 0.05
 PAUSE_MAX_S: Final = 2.0
-KILLED_EXIT_CODE: Final = 137  # 128 + SIGKILL
 OOM_EVENT_WAIT_S: Final = 0.3  # for the event of a kill whose exit came first
 STREAM_LOST: Final = (Unavailable, DeadlineExceeded, PeerMisbehaved)
 

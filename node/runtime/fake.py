@@ -41,7 +41,7 @@ from node.runtime.base import (
 )
 from node.runtime.fake_engine import Call, FakeContainer, FakeEngine, FakeProgram, image_digest
 from node.runtime.listener import Listener
-from node.runtime.signals import signal_number
+from node.runtime.signals import SIGNALLED_EXIT_CODE, signal_number
 from node.runtime.spec import volumes_needed
 
 __all__ = ["FakeRuntime"]
@@ -102,7 +102,7 @@ class FakeExec:
         """Send a signal to the command: it ends."""
         number = signal_number(signal)
         if not self._code.done():
-            self._code.set_result(128 + number)
+            self._code.set_result(SIGNALLED_EXIT_CODE + number)
             await self._input.put(b"")
 
     async def exit_code(self) -> int:

@@ -35,6 +35,7 @@ from node.runtime.base import (
     RuntimeEventKind,
 )
 from node.runtime.listener import RECONNECTED, Listener
+from node.runtime.signals import SIGNALLED_EXIT_CODE
 from node.runtime.spec import create_body, volumes_needed
 
 __all__ = ["Call", "FakeContainer", "FakeEngine", "FakeProgram", "image_digest"]
@@ -373,10 +374,10 @@ class FakeEngine:
         if not container.is_running:
             return
         if number == signal.SIGKILL:
-            self._end(container, 128 + number)
+            self._end(container, SIGNALLED_EXIT_CODE + number)
         elif signal.Signals(number).name not in program.ignores:
             code = program.signal_exit_code
-            self._end(container, 128 + number if code is None else code)
+            self._end(container, SIGNALLED_EXIT_CODE + number if code is None else code)
 
     def remove(self, container: FakeContainer) -> None:
         """Take a container away, ending it first."""

@@ -1,10 +1,14 @@
-"""Which number has a signal that a user names? Pure."""
+"""Which number has a signal that a user names, and which exit code what it ended? Pure."""
 
 from __future__ import annotations
 
+from typing import Final
+
 from dray.errors import InvalidRequest
 
-__all__ = ["signal_number"]
+__all__ = ["KILLED_EXIT_CODE", "SIGNALLED_EXIT_CODE", "signal_number"]
+
+SIGNALLED_EXIT_CODE: Final = 128  # plus the number of the signal that ended it
 
 _NUMBERS = {
     "HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "TRAP": 5, "ABRT": 6, "BUS": 7, "FPE": 8, "KILL": 9,
@@ -13,6 +17,7 @@ _NUMBERS = {
     "XFSZ": 25, "VTALRM": 26, "PROF": 27, "WINCH": 28, "IO": 29, "PWR": 30, "SYS": 31,
 }  # fmt: skip
 """Linux' numbers on the platforms that dray runs on (signal(7)); containers are always Linux."""
+KILLED_EXIT_CODE: Final = SIGNALLED_EXIT_CODE + _NUMBERS["KILL"]
 
 
 def signal_number(name: str) -> int:
