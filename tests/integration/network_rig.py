@@ -356,6 +356,18 @@ class Cluster:
         box.pid = api.inspect_container(box.container_id)["State"]["Pid"]
         box.server = self._serve(box.node, box.pid, box.name)
 
+    def lose_power(self, node: Node) -> list[Box]:
+        """Cut a node's power and boot it, with a new daemon; return its containers, which ended."""
+        mine = [box for box in self.boxes.values() if box.node is node]
+        node.stop(kill=True)
+        for box in mine:
+            box.server.kill()
+            box.server.communicate()
+        node.host.power_off()
+        node.host.boot()
+        node.start()
+        return mine
+
     def remove(self, box: Box, *, tell: bool = True) -> None:
         """Remove a container, and tell everybody."""
         box.server.kill()

@@ -350,14 +350,7 @@ def test_ranges_that_the_machine_uses_are_refused(cluster: Cluster) -> None:
 def test_a_node_that_lost_power_comes_back_whole(cluster: Cluster) -> None:
     """After a boot its network is made anew, and containers start again with their addresses."""
     node = cluster.nodes[2]
-    mine = [box for box in cluster.boxes.values() if box.node is node]
-    node.stop(kill=True)
-    for box in mine:
-        box.server.kill()
-        box.server.communicate()
-    node.host.power_off()
-    node.host.boot()
-    node.start()
+    mine = cluster.lose_power(node)
     kind, message = node.try_asking("diagnose")
     assert (kind, "does not know its network yet" in message) == ("failed", True)
     node.ask("ensure", node.config)

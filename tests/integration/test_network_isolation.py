@@ -271,14 +271,7 @@ def test_the_matrix_holds_after_faults(cluster: Cluster) -> None:
 def test_the_matrix_holds_after_a_power_cut(cluster: Cluster) -> None:
     """The node boots, its containers start again, and the same pairs work and no others."""
     node = cluster.nodes[1]
-    mine = [box for box in cluster.boxes.values() if box.node is node]
-    node.stop(kill=True)
-    for box in mine:
-        box.server.kill()
-        box.server.communicate()
-    node.host.power_off()
-    node.host.boot()
-    node.start()
+    mine = cluster.lose_power(node)
     node.ask("ensure", node.config)
     for box in mine:
         cluster.start_again(box)
