@@ -1,20 +1,24 @@
 """Does a cluster do what the table of conditions says, fault by fault? JSON.
 
-`python -m benchmarks.faults [--only WORD…] [--away-s N] [--skip-small]` (as root) acts out faults
-on five hosts of the lab (etcd and schedulers on three of them) with 20 replicas, then some of them
-on clusters of two and three hosts. Every step is looked at through the engines, the nodes' DNS and
-the command. Ends with 1 when a step did not hold.
+`python -m benchmarks.faults [--only WORD…] [--on LABEL] [--away-s N] [--into FILE]` (as root) acts
+out faults on five hosts of the lab (etcd and schedulers on three of them) with 20 replicas, then
+some of them on clusters of two and three hosts. Every step is looked at through the engines, the
+nodes' DNS and the command. Each row says its own commit, day and load; with `--into` it replaces
+the row of its fault in a file of results as soon as it is known, so that the table may be acted out
+in several sittings. Ends with 1 when a step did not hold.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import docker.errors
@@ -26,9 +30,19 @@ from tests.e2e.cluster import Failed
 from tests.e2e.scene import Scene, Step, as_plain, scene_on
 from tests.lab.errors import LabError
 
-HOSTS: Final = 5
-CONTROL: Final = 3
-REPLICAS: Final = 20
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Setting:
+    """A cluster: its name in the results, hosts, those with scheduler and etcd, and replicas."""
+
+    label: str
+    hosts: int
+    control: int
+    replicas: int
+
+
+Acts = Mapping[str, Callable[[Scene], None]]
+FIVE: Final = Setting("five hosts", 5, 3, 20)
 # How an act may end when the cluster is not what it expects; anything else is a mistake in an act.
 FAILURES: Final = (
     AssertionError,
@@ -42,9 +56,13 @@ FAILURES: Final = (
 SMALL_REPLICAS: Final = 6
 
 
-def run_act(scene: Scene, name: str, act: Callable[[Scene], None]) -> dict[str, Any]:
+Row = dict[str, Any]
+
+
+def run_act(scene: Scene, label: str, name: str, act: Callable[[Scene], None]) -> Row:
     """Act one fault out, and bring the cluster back to what it was."""
     print(f"- {name}", file=sys.stderr, flush=True)
+    told = about("faults")
     scene.steps = []
     began_s = time.monotonic()
     try:
@@ -58,53 +76,83 @@ def run_act(scene: Scene, name: str, act: Callable[[Scene], None]) -> dict[str, 
             scene.settle()
     return {
         "fault": name,
+        "on": label,
         "holds": all(step.holds for step in scene.steps),
         "took_s": round(time.monotonic() - began_s, 1),
+        **{key: told[key] for key in ("commit", "date", "load")},
         "steps": as_plain(scene.steps),
     }
 
 
-def on_five(only: list[str], away_s: float) -> list[dict[str, Any]]:
-    """Act out what the table says on five hosts."""
-    acts = dict(ACTS)
-    acts["all_that_decides_is_away"] = lambda scene: all_that_decides_is_away(scene, away_s)
-    wanted = [name for name in acts if not only or any(word in name for word in only)]
-    if not wanted:
-        return []
-    found: list[dict[str, Any]] = []
-    with (
-        contextlib.suppress(KeyboardInterrupt),  # what was seen until then counts
-        scene_on(HOSTS, CONTROL, CONTROL, REPLICAS, "five hosts") as scene,
-    ):
-        found.extend(run_act(scene, name, acts[name]) for name in wanted)
-    return found
+def wanted_acts(only: Sequence[str], on: str, away_s: float) -> Iterator[tuple[Setting, Acts]]:
+    """Give each cluster that is needed, with what is acted out on it."""
 
+    def away(scene: Scene) -> None:
+        all_that_decides_is_away(scene, away_s)
 
-def on_few(only: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """Act out faults on small clusters."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    five = {**ACTS, all_that_decides_is_away.__name__: away}
+    settings: list[tuple[Setting, Acts]] = [(FIVE, five)]
     for label, (hosts, control, acts) in SMALL_ACTS.items():
-        wanted = [act for act in acts if not only or any(w in act.__name__ for w in only)]
-        if wanted:
-            with scene_on(hosts, control, control, SMALL_REPLICAS, label) as scene:
-                found[label] = [run_act(scene, act.__name__, act) for act in wanted]
-    return found
+        small = {act.__name__: act for act in acts}
+        settings.append((Setting(label, hosts, control, SMALL_REPLICAS), small))
+    for setting, acts_by_name in settings:
+        names = [name for name in acts_by_name if not only or any(word in name for word in only)]
+        if names and on in setting.label:
+            yield setting, {name: acts_by_name[name] for name in names}
+
+
+def act_out(chosen: Iterable[tuple[Setting, Acts]], keep: Callable[[Row], None]) -> None:
+    """Act out what was chosen; every row is kept at once."""
+    for setting, acts in chosen:
+        hosts, control = setting.hosts, setting.control
+        with scene_on(hosts, control, control, setting.replicas, setting.label) as scene:
+            for name, act in acts.items():
+                keep(run_act(scene, setting.label, name, act))
+
+
+def merged(rows: Sequence[Row], row: Row) -> list[Row]:
+    """Return rows with one replaced or added: one a fault and cluster, sorted."""
+    key = (row["on"], row["fault"])
+    kept = [each for each in rows if (each["on"], each["fault"]) != key]
+    return sorted([*kept, row], key=lambda each: (each["on"], each["fault"]))
+
+
+def kept_in(path: Path) -> list[Row]:
+    """Return the rows of a file of results, or none."""
+    if not path.exists():
+        return []
+    rows: list[Row] = json.loads(path.read_text())["faults"]
+    return rows
 
 
 def main() -> int:
-    """Act out, and print."""
+    """Act out, keep and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="parts of names")
+    parser.add_argument("--on", default="", metavar="LABEL", help="two, three or five hosts")
     parser.add_argument("--away-s", type=float, default=300.0, help="of all that decides")
-    parser.add_argument("--skip-small", action="store_true")
-    parser.add_argument("--skip-five", action="store_true")
+    parser.add_argument("--into", type=Path, metavar="FILE", help="results that rows go into")
     given = parser.parse_args()
     told = about("faults")
-    five = [] if given.skip_five else on_five(given.only, given.away_s)
-    few = {} if given.skip_small else on_few(given.only)
-    print(json.dumps({**told, "five hosts": five, **few}, indent=2, ensure_ascii=False))
-    every = [*five, *(each for acts in few.values() for each in acts)]
-    return 0 if every and all(each["holds"] for each in every) else 1
+    told["command"] = "python -m benchmarks.faults --into FILE"
+    told = {key: told[key] for key in ("benchmark", "command", "machine", "kernel", "python")}
+    found: list[Row] = []
+
+    def keep(row: Row) -> None:
+        found.append(row)
+        if given.into is not None:
+            rows = merged(kept_in(given.into), row)
+            given.into.write_text(as_json({**told, "faults": rows}))
+
+    with contextlib.suppress(KeyboardInterrupt):  # what was seen until then counts
+        act_out(wanted_acts(given.only, given.on, given.away_s), keep)
+    print(as_json({**told, "faults": found}), end="")
+    return 0 if found and all(row["holds"] for row in found) else 1
+
+
+def as_json(value: object) -> str:
+    """Return a result as the files of results are written."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
