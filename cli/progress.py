@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -44,12 +45,15 @@ def shown_progress(context: Context, progress: Progress) -> Iterator[Callable[[l
         yield lambda _: live.refresh()
 
 
-def standing_parts(standing: Standing) -> tuple[str, str, str, str]:
-    """Return a service's name, bar, count and text."""
+def standing_parts(standing: Standing, now_unix_s: float) -> tuple[str, str, str, str]:
+    """Return a service's name, bar, count and text; `now_unix_s` is the wall clock."""
     share = standing.done / standing.desired if standing.desired else 0.0
     filled = int(share * BAR_COLUMNS)  # full only when all are
     bar = "█" * filled + "░" * (BAR_COLUMNS - filled)
     text = f"{standing.text}; {standing.problem}" if standing.problem else standing.text
+    left_s = math.ceil(standing.watched_until_unix_s - now_unix_s)
+    if left_s > 0:
+        text += f": {left_s} s left"
     return standing.service, bar, f"{standing.done}/{standing.desired}", text
 
 
@@ -59,14 +63,15 @@ def _drawn(progress: Progress, spinner: RenderableType, rows_max: int) -> Render
     from rich.text import Text
 
     from cli.waiting import Outcome
+    from dray.clock import SystemClock
 
-    found = progress.standings()
+    found, now_unix_s = progress.standings(), SystemClock().unix_s()
     if len(found) > rows_max > 0:
         found.sort(key=lambda each: each.outcome is Outcome.CONVERGED)
         found = found[:rows_max]
     table = Table.grid(padding=(0, 2, 0, 0))
     for each in found:
-        service, bar, count, text = standing_parts(each)
+        service, bar, count, text = standing_parts(each, now_unix_s)
         style = _style(each.outcome)
         mark = spinner if each.outcome is Outcome.PENDING else Text(_MARKS[each.outcome.name])
         table.add_row(

@@ -63,6 +63,7 @@ class Standing:
         done: Slots that are as asked for, at most `desired`.
         desired: Slots asked for.
         text: The slots by state, or what became of them.
+        watched_until_unix_s: Only time is missing: when it is over. 0: more than that, or nothing.
         problem: What keeps it from going on; "" when nothing is known to.
         outcome: What became of it.
     """
@@ -73,6 +74,7 @@ class Standing:
     text: str
     problem: str
     outcome: Outcome
+    watched_until_unix_s: float = 0.0
 
 
 _DONE: Final = frozenset({SlotState.RUNNING, SlotState.COMPLETED})
@@ -143,6 +145,7 @@ class Progress:
             _text(service),
             _problem(service),
             self._outcome_of(name, revision),
+            service.watched_until_unix_s,
         )
 
     def problems(self) -> list[str]:
@@ -168,6 +171,9 @@ def _text(service: Service) -> str:
     note = f"; {rollout.message}" if rollout is not None and rollout.message else ""
     if service.is_converged:
         return f"converged, {counts or 'nothing to run'}{note}"
+    if service.watched_until_unix_s:
+        # Nothing is left to do: what is waited for must be said, or it looks like idleness.
+        return f"{counts}, watched for {service.record.spec.update.monitor_s:g} s{note}"
     return f"{counts or 'no slots yet'} of {service.desired}{note}"
 
 

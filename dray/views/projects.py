@@ -212,7 +212,9 @@ class Service:
             that, has run for the update's monitoring time, and no rollout is under way; of a job,
             every slot is completed.
         rollout: The replacement of its tasks; None: there never was one.
-        problems: Why slots are pending or down, most frequent first, at most 10.
+        problems: Why slots are not as asked for, most frequent first, at most 10.
+        watched_until_unix_s: It is as asked but for the time that its tasks must have run: when
+            that is over, by the scheduler's clock. 0: something else is missing, or nothing.
     """
 
     record: ServiceRecord
@@ -221,6 +223,7 @@ class Service:
     is_converged: bool = False
     rollout: Rollout | None = None
     problems: tuple[str, ...] = ()
+    watched_until_unix_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,9 +44,11 @@ from scheduler.reconcile import NodeObservation
 from scheduler.store.keys import node_key, project_key
 from scheduler.store.snapshot import Snapshot
 
-__all__ = ["State", "is_current"]
+__all__ = ["UNCHECKED", "State", "is_current"]
 
 PROBLEMS_MAX: Final = 10
+NEVER: Final = float("inf")
+UNCHECKED: Final = "its health check has not succeeded yet"
 _LIVE_STREAM: Final = frozenset({NodeCondition.READY, NodeCondition.ISOLATED})
 # Why a node is held to be so, as the leader judges it.
 _CONDITION_TEXTS: Final[Mapping[NodeCondition, str]] = {
@@ -228,13 +230,19 @@ class State:
         """
         key = ServiceKey(record.project, record.spec.name)
         tasks = self.tasks_of(key)
+        rollout = self._rollout(key, tasks)
+        is_rolling = rollout is not None and rollout.state is RolloutState.RUNNING
+        so_unix_s = self._so_unix_s(key, tasks)
+        is_watched = self.now_unix_s < so_unix_s < NEVER
         return Service(
             record,
             _counts(task.state for task in tasks),
             self._desired(key, tasks),
-            self._is_converged(key, tasks),
-            self._rollout(key, tasks),
+            # A rollout may be taken back until its leader says that it is over.
+            so_unix_s <= self.now_unix_s and not is_rolling,
+            rollout,
             _problems(tasks),
+            so_unix_s if is_watched else 0.0,
         )
 
     def _rollout(self, key: ServiceKey, tasks: list[Task]) -> Rollout | None:
@@ -267,37 +275,46 @@ class State:
             return record.spec.mode.replicas
         return len({task.slot for task in tasks if not task.is_stopping})
 
-    def _is_converged(self, key: ServiceKey, tasks: list[Task]) -> bool:
-        """Return whether every slot is as asked, and nothing else of the service is left."""
+    def _so_unix_s(self, key: ServiceKey, tasks: list[Task]) -> float:
+        """Return when every slot is as asked, and nothing else of the service is left.
+
+        In the future: only the time is missing that tasks must have run. `NEVER`: more than that.
+        """
         record = self.snapshot.services.get(key)
         if record is None or self.memory is None:
-            return False
+            return NEVER
         if record.spec.mode.kind in _JOBS:
-            return all(task.state is SlotState.COMPLETED for task in tasks)
-        rollout = self.snapshot.rollouts.get(key)
-        if rollout is not None and rollout.state is RolloutState.RUNNING:
-            return False  # it is still watched, and may yet be taken back
+            return 0.0 if all(task.state is SlotState.COMPLETED for task in tasks) else NEVER
         held = {each.task.task_id: each for each in self.index.of_service(key)}
         slots = [task.slot for task in tasks]
         if len(slots) != len(set(slots)) or len(slots) != self._desired(key, tasks):
-            return False
-        return all(
-            task.task_id is not None
-            and _is_well(task)
-            and self._is_stable(task, record.spec.update.monitor_s)
-            and is_current(self.snapshot, key, held[task.task_id])
-            for task in tasks
-        )
+            return NEVER
+        for task in tasks:
+            if task.task_id is None or not _is_well(task):
+                return NEVER
+            if not is_current(self.snapshot, key, held[task.task_id]):
+                return NEVER
+        monitor_s = record.spec.update.monitor_s
+        found = [self._stable_unix_s(task, monitor_s) for task in tasks]
+        rollout = self.snapshot.rollouts.get(key)
+        if rollout is not None and rollout.state is RolloutState.RUNNING and rollout.batches:
+            settled_unix_s = rollout.batches[-1].settled_unix_s
+            found.append(settled_unix_s + monitor_s if settled_unix_s else NEVER)
+        return max(found, default=0.0)
 
-    def _is_stable(self, task: Task, monitor_s: float) -> bool:
-        """Return whether a task has run for long enough that it is not about to end again.
+    def _stable_unix_s(self, task: Task, monitor_s: float) -> float:
+        """Return from when on a task is not taken to be about to end again.
 
-        A check that has succeeded says so at once; without one time does, by the node's clock.
+        A check that has succeeded says so at once; without one time does, by the node's clock. A
+        start in the future is one of a clock that is off (a fault that the node tells): it keeps
+        nobody waiting for an hour, but what has restarted by then is not trusted.
         """
         report = task.observed
         if report is None or report.health is Health.HEALTHY:
-            return True
-        return self.now_unix_s >= report.started_unix_s + monitor_s
+            return 0.0
+        if report.started_unix_s > self.now_unix_s + monitor_s:
+            return NEVER if report.restarts else 0.0
+        return report.started_unix_s + monitor_s
 
     def project(self, name: str) -> Project:
         """Return one project at a glance; it must exist."""
@@ -412,7 +429,10 @@ def _problems(tasks: list[Task]) -> tuple[str, ...]:
     """Return why slots are not as they should be, most frequent first."""
     fine = (SlotState.RUNNING, SlotState.COMPLETED, SlotState.STOPPING)
     reasons = Counter(task.reason for task in tasks if task.state not in fine and task.reason)
-    return tuple(reason for reason, _ in reasons.most_common(PROBLEMS_MAX))
+    reasons[UNCHECKED] = sum(
+        task.state is SlotState.RUNNING and not _is_well(task) for task in tasks
+    )
+    return tuple(reason for reason, count in reasons.most_common(PROBLEMS_MAX) if count)
 
 
 def _counts(states: Iterable[SlotState]) -> tuple[SlotStateCount, ...]:

@@ -21,7 +21,6 @@ from dray.views import (
     ObjectChange,
     Project,
     Service,
-    SlotState,
     Task,
     WatchKind,
     WatchResponse,
@@ -134,11 +133,7 @@ class Watches:
 
 def _is_settling(value: Any) -> bool:
     """Return whether a service is as asked for but for the time that its tasks have run."""
-    if not isinstance(value, Service) or value.is_converged:
-        return False
-    return [(each.state, each.count) for each in value.slots] == [
-        (SlotState.RUNNING, value.desired)
-    ]
+    return isinstance(value, Service) and value.watched_until_unix_s > 0
 
 
 def _is_reset(state: State, request: Any) -> bool:

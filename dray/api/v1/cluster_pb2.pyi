@@ -1279,12 +1279,17 @@ class Service(_message.Message):
     IS_CONVERGED_FIELD_NUMBER: _builtins.int
     ROLLOUT_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    WATCHED_UNTIL_UNIX_S_FIELD_NUMBER: _builtins.int
     desired: _builtins.int
     """Slots asked for; of a global service, nodes that fit."""
     is_converged: _builtins.bool
     """It is as asked: every slot runs the newest revision and is healthy, or, where nothing checks
     that, has run for the update's monitoring time, and no rollout is under way; of a job, every
     slot is completed.
+    """
+    watched_until_unix_s: _builtins.float
+    """It is as asked but for the time that its tasks must have run: when that is over, by the
+    scheduler's clock, seconds since 1970. 0: something else is missing, or nothing.
     """
     @_builtins.property
     def record(self) -> _state_pb2.ServiceRecord:
@@ -1300,7 +1305,7 @@ class Service(_message.Message):
 
     @_builtins.property
     def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Why slots are pending, most frequent first, at most 10."""
+        """Why slots are not as asked for, most frequent first, at most 10."""
 
     def __init__(
         self,
@@ -1311,10 +1316,11 @@ class Service(_message.Message):
         is_converged: _builtins.bool = ...,
         rollout: Global___Rollout | None = ...,
         problems: _abc.Iterable[_builtins.str] | None = ...,
+        watched_until_unix_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record", "rollout", b"rollout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired", b"desired", "is_converged", b"is_converged", "problems", b"problems", "record", b"record", "rollout", b"rollout", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired", b"desired", "is_converged", b"is_converged", "problems", b"problems", "record", b"record", "rollout", b"rollout", "slots", b"slots", "watched_until_unix_s", b"watched_until_unix_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

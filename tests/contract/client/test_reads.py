@@ -37,11 +37,12 @@ from dray.model import (
 )
 from dray.names import ClusterId, SchedulerId
 from dray.views import ListTasksResponse, RolloutState, RoundStatus, SlotState, WatchKind
+from scheduler.api.views import UNCHECKED
 from scheduler.reconcile import NodeObservation
 from scheduler.store import keys
 from scheduler.store.base import Put
 from scheduler.store.codec import encode
-from scheduler.store.records import JobVerdict, RolloutVerdict
+from scheduler.store.records import JobVerdict, RolloutBatch, RolloutVerdict
 from tests.builders import a_container, a_key, a_service, a_slot, a_task, an_id, node_id, task_id
 from tests.contract.client.rig import (
     DEADLINE_S,
@@ -94,7 +95,7 @@ async def test_tasks_are_shown_as_they_are_by_any_scheduler() -> None:
         service = (await client.get_service("shop", "web")).service
         assert service is not None
         assert (service.desired, service.is_converged) == (3, False)
-        assert service.problems == ("no node has 2 GiB of memory",)
+        assert service.problems == ("no node has 2 GiB of memory", UNCHECKED)
         assert states(await client.list_tasks(node="n2")) == [(2, SlotState.RUNNING)]
 
 
@@ -178,10 +179,14 @@ async def test_what_has_just_started_has_not_converged() -> None:
         seen = []
         async with asyncio.timeout(DEADLINE_S):
             async for reply in client.watch([WatchKind.SERVICE], "shop"):
-                seen += [each.service.is_converged for each in reply.changes if each.service]
-                if True in seen:
+                seen += [
+                    (each.service.is_converged, each.service.watched_until_unix_s)
+                    for each in reply.changes
+                    if each.service
+                ]
+                if seen[-1][0]:
                     break
-        assert seen == [False, True]
+        assert seen == [(False, now_unix_s + 1.0), (True, 0.0)]
         assert SystemClock().unix_s() >= now_unix_s + 1.0
 
 
@@ -202,6 +207,41 @@ async def test_a_rollout_that_is_watched_has_not_converged() -> None:
             service = (await client.get_service("shop", "web")).service
             assert service is not None
             assert service.is_converged is (state is RolloutState.COMPLETED)
+        now_unix_s = SystemClock().unix_s()
+        batches = (RolloutBatch((1,), now_unix_s),)
+        verdict = RolloutVerdict(key, RolloutState.RUNNING, one, two, 5.0, batches)
+        await made.write(Put(keys.rollout_key(key), encode(verdict)))
+        made.lead()
+        service = (await client.get_service("shop", "web")).service
+        assert service is not None
+        assert service.watched_until_unix_s == now_unix_s + 5.0
+
+
+@pytest.mark.parametrize(
+    ("health", "restarts", "is_converged", "problems"),
+    [
+        (Health.NONE, 0, True, ()),
+        (Health.NONE, 1, False, ()),
+        (Health.HEALTHY, 1, True, ()),
+        (Health.STARTING, 0, False, (UNCHECKED,)),
+    ],
+)
+async def test_a_clock_that_is_ahead_keeps_nobody_waiting(
+    health: Health, restarts: int, is_converged: bool, problems: tuple[str, ...]
+) -> None:
+    """A task that started in the future has no age: one that never ended is taken for well."""
+    async with cluster() as made, made.client() as client:
+        await with_nodes(made, 1)
+        await client.apply_project(project_of(a_service("web", replicas=1)))
+        await made.assign({1: [a_task(1, a_slot(1))]})
+        ahead_unix_s = SystemClock().unix_s() + 3_600.0
+        started = replace(running(a_task(1), health=health), started_unix_s=ahead_unix_s)
+        made.report(replace(started, restarts=restarts))
+        made.lead()
+        service = (await client.get_service("shop", "web")).service
+        assert service is not None
+        assert (service.is_converged, service.problems) == (is_converged, problems)
+        assert service.watched_until_unix_s == 0.0
 
 
 @pytest.mark.parametrize(

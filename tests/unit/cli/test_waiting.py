@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cli.progress import standing_parts
 from cli.waiting import Outcome, Progress
 from dray.views import ObjectChange, RolloutState, Service
-from tests.unit.cli.views_builders import a_service_view
+from tests.unit.cli.views_builders import NOW_S, a_service_view
 
 
 def _outcome(*services: Service, wanted: dict[str, int] | None = None) -> Outcome:
@@ -84,4 +86,20 @@ def test_how_each_service_stands() -> None:
     unknown, web = progress.standings()
     assert (unknown.service, unknown.done, unknown.text) == ("db", 0, "waits")
     assert (web.done, web.desired, web.problem) == (0, 1, "no node has a GPU")
-    assert standing_parts(web) == ("web", "░" * 10, "0/1", "1 starting of 1; no node has a GPU")
+    assert standing_parts(web, NOW_S) == (
+        "web",
+        "░" * 10,
+        "0/1",
+        "1 starting of 1; no node has a GPU",
+    )
+
+
+def test_time_that_is_waited_for_is_told() -> None:
+    """All run and only time is missing: the line says so, and on a terminal how much is left."""
+    progress = Progress({"web": 1})
+    watched = replace(a_service_view(), watched_until_unix_s=NOW_S + 2.3)
+    assert progress.fold([ObjectChange(service=watched)]) == ["web: 1 starting, watched for 5 s"]
+    [web] = progress.standings()
+    assert web.outcome is Outcome.PENDING
+    assert standing_parts(web, NOW_S)[-1] == "1 starting, watched for 5 s: 3 s left"
+    assert standing_parts(web, NOW_S + 3)[-1] == "1 starting, watched for 5 s"
