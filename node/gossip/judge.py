@@ -223,7 +223,7 @@ class Judge:
 
     def accuse(self, member: Member, reach: ReachKind | None, now_s: float) -> None:
         """Take it that this node's own probe of a member failed in every way."""
-        self._note(member, reach or ReachKind.SILENT, now_s)
+        self.note(member, reach or ReachKind.SILENT, now_s)
         suspicion = self._suspicions.get(member.node_id)
         if member.state is MemberState.ALIVE:
             self._counts.suspicions += 1
@@ -344,14 +344,14 @@ class Judge:
         contact = self._contacts.of(node_id)
         if contact.last_s is not None and contact.last_s >= suspicion.verify_since_s:
             suspicion.verify_left = None  # it lives, and will refute
-            self._note(member, ReachKind.ANSWERED, now_s)
+            self.note(member, ReachKind.ANSWERED, now_s)
         elif not self._awareness.may_judge(now_s):
             self._verify(suspicion, member, now_s)
         elif suspicion.verify_left > 0:
             self._verify_step(suspicion, member, now_s)
         else:
             suspicion.verify_left = None
-            self._note(member, suspicion.reach or ReachKind.SILENT, now_s)
+            self.note(member, suspicion.reach or ReachKind.SILENT, now_s)
             self._agree(suspicion, member, suspicion.reach, now_s)
 
     def _verify_step(self, suspicion: Suspicion, member: Member, now_s: float) -> None:
@@ -367,15 +367,15 @@ class Judge:
         suspicion = self._suspicions.get(member.node_id)
         if suspicion is None:
             if not is_here(member):
-                self._note(member, reach, now_s)
+                self.note(member, reach, now_s)
             return
         suspicion.reach, suspicion.reach_at_s = reach, now_s
         if member.state is MemberState.STALLED:
-            self._note(member, reach, now_s)
+            self.note(member, reach, now_s)
             if reach is ReachKind.ANSWERED:
                 self.heard_stalled(member, now_s)
         elif self._me in suspicion.accusers:
-            self._note(member, reach, now_s)
+            self.note(member, reach, now_s)
             self._agree(suspicion, member, reach, now_s)
 
     # ---- stalled members
@@ -488,6 +488,14 @@ class Judge:
                 self._verify(suspicion, member, now_s)
             self._arm_end(node_id, suspicion, now_s)
 
+    def note(self, member: Member, reach: ReachKind, now_s: float) -> None:
+        """Write down what this node's own probes found of a member."""
+        if self._evidence.note(member.node_id, member.life, reach, now_s):
+            self._out.add(EvidenceChanged(self._evidence.number))
+        known = self._store.member(member.node_id)
+        if known is not None:
+            self._store.put_member(dataclasses.replace(known, seen=reach, seen_at_s=now_s))
+
     # ---- inside
 
     def _ping(self, member: Member) -> None:
@@ -508,10 +516,3 @@ class Judge:
             accuser=self._me,
             reach=reach,
         )
-
-    def _note(self, member: Member, reach: ReachKind, now_s: float) -> None:
-        if self._evidence.note(member.node_id, member.life, reach, now_s):
-            self._out.add(EvidenceChanged(self._evidence.number))
-        known = self._store.member(member.node_id)
-        if known is not None:
-            self._store.put_member(dataclasses.replace(known, seen=reach, seen_at_s=now_s))

@@ -4,6 +4,9 @@ Each period one member is pinged, everybody once a round in an order drawn anew.
 within its usual time it is pinged again, a few helpers ping it, and its kernel is asked (a TCP
 connect). What comes back through helpers ends a probe and is never evidence; if nothing comes back
 at all, the judge hears of it. While several members are suspect, several are probed at a time.
+
+A member that helpers reach and this node does not is alive, and may be cut off from most: its
+witnesses probe it in each period, and what they find after `DOUBTED_PROBES` in a row is evidence.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ VERDICT: Final = "verdict"
 NACK: Final = "nack"
 RELAYS_MAX: Final = 256  # pings on behalf of others that are unanswered; the oldest is given up
 PROBES_MAX: Final = 64  # under way at one time
+DOUBTED_PROBES: Final = 3  # a quarter of the datagrams may be lost: 8 % of the probes, each
 NACK_SHARE: Final = 1.2  # of the asker's least timeout: in time for its verdict
 
 
@@ -85,6 +89,7 @@ class Probing:
         self._counts = counts
         self._probes: dict[NodeId, _Probe] = {}
         self._relays: dict[int, _Relay] = {}  # oldest first
+        self._doubted: set[NodeId] = set()  # reached through helpers only
         self.next_at_s = 0.0  # when the next period begins
 
     def sizes(self) -> dict[str, tuple[int, int]]:
@@ -92,6 +97,7 @@ class Probing:
         return {
             "probes": (len(self._probes), PROBES_MAX),
             "relays": (len(self._relays), RELAYS_MAX),
+            "doubted": (len(self._doubted), PROBES_MAX),
         }
 
     # ---- own probes
@@ -110,6 +116,12 @@ class Probing:
             member = self._roster.next_target()
             if member is not None and member.node_id not in self._probes:
                 self._probe(member, now_s)
+        for node_id in sorted(self._doubted):
+            doubted = self._store.member(node_id)
+            if doubted is None or doubted.state is not MemberState.ALIVE:
+                self._doubted.discard(node_id)
+            elif node_id not in self._probes:
+                self._probe(doubted, now_s)
 
     def _probe(self, member: Member, now_s: float) -> None:
         if len(self._probes) >= PROBES_MAX:
@@ -152,12 +164,25 @@ class Probing:
             return
         if not self._awareness.may_judge(now_s):
             return
-        self._contacts.of(node_id).missed += 1
+        contact = self._contacts.of(node_id)
+        contact.missed += 1
         if probe.is_vouched:
+            if not contact.streamed and probe.reach in (None, ReachKind.SILENT):
+                self._doubt(member, contact.missed, now_s)
             return
         self._counts.unanswered += 1
         self._awareness.add(max(0, probe.asked - probe.nacks) if probe.asked else 0)
         self._judge.accuse(member, probe.reach, now_s)
+
+    def _doubt(self, member: Member, missed: int, now_s: float) -> None:
+        """Look closer at a member that others reach and this node does not, if it is a witness."""
+        _, is_witness = self._judge.witnesses(member.node_id)
+        if not is_witness:
+            self._doubted.discard(member.node_id)
+        elif member.node_id in self._doubted or len(self._doubted) < PROBES_MAX:
+            self._doubted.add(member.node_id)
+            if missed >= DOUBTED_PROBES:
+                self._judge.note(member, ReachKind.SILENT, now_s)
 
     def drop_all(self) -> None:
         """Forget every probe: this node stood still, and may have missed the answers."""
@@ -184,6 +209,7 @@ class Probing:
             probe.is_vouched = True
             return
         del self._probes[sender.node_id]
+        self._doubted.discard(sender.node_id)
         self._out.timers.disarm_for(ASK, sender.node_id)
         self._out.timers.disarm_for(VERDICT, sender.node_id)
         self._contacts.note_answer(sender.node_id, now_s - probe.sent_at_s, now_s)

@@ -10,6 +10,7 @@ line, are its output. Everything else is a comment and stays as it is. Commands:
     > loss 0.25            every datagram is lost with this probability
     > publish a web 1 2    node a publishes these slots of service shop/web; none: withdraws it
     > members              what each running node holds every node to be
+    > evidence c           what each running node's own probes find of c
     > service web          which endpoints of shop/web each running node sees
     > until a: c DEAD 10   wait until a holds c to be DEAD, at most 10 s; prints nothing but a miss
 """
@@ -63,6 +64,7 @@ class Script:
             "loss": self._loss,
             "publish": self._publish,
             "members": self._members,
+            "evidence": self._evidence,
             "service": self._service,
             "until": self._until,
         }
@@ -134,6 +136,15 @@ class Script:
             known = sorted(view.members(), key=lambda member: member.name)
             held = [f"{m.name} {m.state.name} {m.life}.{m.incarnation}" for m in known]
             lines.append(f"{observer}: {', '.join(held)}")
+        return lines
+
+    def _evidence(self, arguments: list[str]) -> list[str]:
+        target, now_s = node_id_of(arguments[0]), self.cluster.world.now_s
+        lines = []
+        for observer in self.cluster.running():
+            told = self.cluster.core(observer).evidence(now_s)
+            reaches = [each.reach.name for each in told if each.target == target]
+            lines.append(f"{observer}: {', '.join(reaches) or 'nothing'}")
         return lines
 
     def _service(self, arguments: list[str]) -> list[str]:

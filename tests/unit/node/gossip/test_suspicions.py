@@ -321,18 +321,49 @@ def test_a_link_of_one_direction_is_a_fault() -> None:
     bench.hear(B, Gossip())
     missed = 0
     while missed < 5:
-        ping = probe_of(bench)
+        missed += _vouched(bench)
+        bench.hear(A, Gossip())
+    kinds = [kind for kind, _ in bench.core.faults(bench.now_s)]
+    assert kinds == [FaultKind.ONE_WAY_LINK]
+    assert bench.state("a") is MemberState.ALIVE
+
+
+def _vouched(bench: Bench) -> int:
+    """Let a period pass in which a answers b only; return how often a was probed."""
+    missed = 0
+    for _, sent in bench.fire("probe"):
+        ping = sent.message
+        assert isinstance(ping, Ping)
         if ping.target == B.node_id:
             bench.hear(B, Ack(ping.sequence))
             continue
         missed += 1
         bench.fire("ask", A.node_id)
         bench.hear(B, Ack(ping.sequence, A.node_id, A.life, A.incarnation))
-        bench.hear(A, Gossip())
         bench.fire("verdict", A.node_id)
-    kinds = [kind for kind, _ in bench.core.faults(bench.now_s)]
-    assert kinds == [FaultKind.ONE_WAY_LINK]
+    return missed
+
+
+def test_who_is_reached_through_helpers_alone_is_looked_at_again() -> None:
+    """Three probes in a row, one each period, are a finding; an answer ends it and the looking."""
+    bench = Bench()
+    bench.hear(A, Gossip())
+    bench.hear(B, Gossip())
+    missed = periods = 0
+    while missed < 3:
+        assert [each for each in bench.core.evidence(bench.now_s) if each.target == A.node_id] == []
+        missed += _vouched(bench)
+        periods += 1
+    assert periods <= 4, "after the first one a is probed in every period"
+    [found] = [each for each in bench.core.evidence(bench.now_s) if each.target == A.node_id]
+    assert found.reach is ReachKind.SILENT
     assert bench.state("a") is MemberState.ALIVE
+    for _, sent in bench.fire("probe"):
+        assert isinstance(sent.message, Ping)
+        bench.hear(A if sent.message.target == A.node_id else B, Ack(sent.message.sequence))
+    [found] = [each for each in bench.core.evidence(bench.now_s) if each.target == A.node_id]
+    assert found.reach is ReachKind.ANSWERED
+    assert len(bench.fire("probe")) == 1, "whose turn it is, and nobody beside"
 
 
 def test_a_clone_is_a_fault() -> None:
