@@ -134,11 +134,20 @@ class ServiceFacts:
 
 @dataclass(frozen=True, slots=True)
 class EndpointView:
-    """An endpoint together with the state of the member that published it."""
+    """An endpoint together with the state of the member that published it.
+
+    Attributes:
+        endpoint: The endpoint.
+        node_id: Who published it.
+        member_state: What that member is held to be.
+        is_daemon_down: Only its daemon is known to be dead: its kernel answers that nobody listens
+            (the leader's *agent_down*). Its containers may run on.
+    """
 
     endpoint: Endpoint
     node_id: NodeId
     member_state: MemberState
+    is_daemon_down: bool = False
 
 
 class FactView(Protocol):

@@ -5,8 +5,9 @@ One rule for DNS answers, VIPs and published ports (DESIGN section 7). Every end
 as anything is known to run:
 
 1. ready: healthy or without a check, not draining, its node alive;
-2. reserve: the same on a node that is suspect or stalled (its kernel may still answer);
-3. not ready: starting, unhealthy or draining, on a node that is not dead: a last resort;
+2. reserve: the same on a node that is suspect or stalled (its kernel may still answer), or whose
+   daemon alone is down (containers outlive it);
+3. not ready: starting, unhealthy or draining, on such a node: a last resort;
 4. lost: the last known ones of a dead node: a last resort.
 
 Of two tasks of one slot with the same standing the one with the higher (epoch, task id) is served.
@@ -30,7 +31,7 @@ class Standing(enum.IntEnum):
 
     READY = 1
     RESERVE = 2
-    """Ready, on a node that is suspect or stalled."""
+    """Ready, on a node that is suspect or stalled, or whose daemon is down."""
     NOT_READY = 3
     """Starting, unhealthy or draining."""
     LOST = 4
@@ -74,7 +75,7 @@ def standing(view: EndpointView) -> tuple[Standing, str]:
     """Return how fit an endpoint is to be served, and the reason as a phrase."""
     if view.member_state is MemberState.LEFT:
         return Standing.GONE, "node has left"
-    if view.member_state is MemberState.DEAD:
+    if view.member_state is MemberState.DEAD and not view.is_daemon_down:
         return Standing.LOST, "node is dead"
     endpoint = view.endpoint
     if endpoint.draining:
@@ -87,6 +88,8 @@ def standing(view: EndpointView) -> tuple[Standing, str]:
         return Standing.RESERVE, "node is suspect"
     if view.member_state is MemberState.STALLED:
         return Standing.RESERVE, "node is stalled"
+    if view.member_state is MemberState.DEAD:
+        return Standing.RESERVE, "node's daemon is down"
     return Standing.READY, "running" if endpoint.health is Health.NONE else "healthy"
 
 

@@ -63,7 +63,10 @@ def service_of(view: FactView, service: ServiceKey) -> Json:
     if facts is None:
         return [*key, None, []]
     endpoints = [
-        [found.node_id, found.member_state.value, endpoint_of(found.endpoint)]
+        [
+            *(found.node_id, found.member_state.value, found.is_daemon_down),
+            endpoint_of(found.endpoint),
+        ]
         for found in view.endpoints(service)
     ]
     return [*key, facts.vip, endpoints]
@@ -181,8 +184,8 @@ class Mirror:
             self._services.pop(service, None)
             return service
         views = tuple(
-            EndpointView(endpoint_from(endpoint), NodeId(node_id), MemberState(state))
-            for node_id, state, endpoint in endpoints
+            EndpointView(endpoint_from(endpoint), NodeId(node_id), MemberState(state), is_down)
+            for node_id, state, is_down, endpoint in endpoints
         )
         self._services[service] = (ServiceFacts(_NO_REVISION, vip=vip), views)
         return service

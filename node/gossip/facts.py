@@ -38,7 +38,7 @@ from dray.model import (
     ServiceKey,
 )
 from dray.names import NodeId, id_bytes
-from node.gossip.members import is_here, precedence
+from node.gossip.members import is_daemon_down, is_here, precedence
 from node.gossip.messages import BUCKETS
 from node.gossip.packing import (
     FACT_NAME_BYTES_MAX,
@@ -214,8 +214,8 @@ class View:
         for node_id, facts in (self._services.get(service) or {}).items():
             member = self._members.get(node_id)
             assert member is not None, "only members have facts"
-            state = member.state
-            found += [EndpointView(endpoint, node_id, state) for endpoint in facts.endpoints]
+            about = (node_id, member.state, is_daemon_down(member))
+            found += [EndpointView(endpoint, *about) for endpoint in facts.endpoints]
         found.sort(key=lambda e: (e.endpoint.slot, e.node_id, e.endpoint.task_id))
         return tuple(found)
 
@@ -323,6 +323,8 @@ class FactStore:
         touched: set[ServiceKey] = set()
         if before is not None and precedence(before) == precedence(member):
             self._members = self._members.with_item(member.node_id, member)
+            if is_daemon_down(before) is not is_daemon_down(member):
+                touched = self._services_on(member.node_id)
         else:
             touched = self._services_on(member.node_id)
             self._uncount(before)

@@ -27,6 +27,7 @@ from node.gossip.members import (
     INCARNATION_MAX,
     Rumour,
     announced,
+    is_daemon_down,
     is_here,
     precedence,
     rumour_of,
@@ -494,7 +495,10 @@ class Judge:
             self._out.add(EvidenceChanged(self._evidence.number))
         known = self._store.member(member.node_id)
         if known is not None:
-            self._store.put_member(dataclasses.replace(known, seen=reach, seen_at_s=now_s))
+            after = dataclasses.replace(known, seen=reach, seen_at_s=now_s)
+            self._store.put_member(after)
+            if is_daemon_down(known) is not is_daemon_down(after):
+                self._out.add(MemberChanged(known, after))
 
     # ---- inside
 

@@ -105,6 +105,15 @@ def rumour_of(member: Member, *, as_alive: bool = False) -> Rumour:
     )
 
 
+def is_daemon_down(member: Member) -> bool:
+    """Return whether a dead member's kernel was found to run on without its daemon.
+
+    This node's own finding counts, and what was said of it where it has none.
+    """
+    own = member.seen if member.seen is not ReachKind.ANSWERED else None
+    return member.state is MemberState.DEAD and (own or member.heard_reach) is ReachKind.REFUSED
+
+
 def announced(member: Member) -> tuple[MemberState, int, str, int]:
     """Return what of a member is announced (`MemberChanged`) when it changes."""
     return (member.state, member.life, member.address, member.gossip_port)

@@ -162,13 +162,14 @@ def membership_entries(
 def flow_addresses(views: Iterable[EndpointView], layout: Layout) -> frozenset[str]:
     """Return the containers whose connections may go on, also those of draining endpoints.
 
-    Not those on a machine's own stack: its other connections have the same address.
+    Those on a node whose daemon alone is down go on. Not those on a machine's own stack: its other
+    connections have the same address.
     """
-    ended = (MemberState.DEAD, MemberState.LEFT)
     return frozenset(
         view.endpoint.address
         for view in views
-        if view.endpoint.address and view.member_state not in ended
+        if view.endpoint.address and view.member_state is not MemberState.LEFT
+        if view.member_state is not MemberState.DEAD or view.is_daemon_down
         if layout.holds(view.endpoint.address)
     )
 

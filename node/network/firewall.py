@@ -115,8 +115,7 @@ class Firewall:
         which takes ten times as long.
         """
         listing = run_tool("nft", "-s", "-t", "list", "ruleset", "ip")
-        _, _, table = listing.partition(f"table ip {TABLE} {{\n")
-        return table_chains(table.partition("\n}\n")[0] + "\n")
+        return table_chains(listing, f"ip {TABLE}")
 
 
 def open_connections(address: str) -> int:

@@ -204,9 +204,16 @@ def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return result
 
 
-def table_chains(listing: str) -> dict[str, str]:
-    """Return the rules of every chain of a table that `nft -s list table` printed, by name."""
-    return {match[1]: match[2] for match in _CHAIN.finditer(listing)}
+def table_chains(listing: str, table: str) -> dict[str, str]:
+    """Return the rules of every chain of one table, by name; nothing without the table.
+
+    Args:
+        listing: What `nft -s -t list ruleset` printed.
+        table: Its family and name.
+    """
+    _, _, rest = f"\n{listing}".partition(f"\ntable {table} {{")
+    own, _, _ = rest.partition("\n}\n")
+    return {match[1]: match[2] for match in _CHAIN.finditer(f"{own}\n")}
 
 
 def set_elements(listing: str) -> frozenset[str]:

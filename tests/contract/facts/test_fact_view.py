@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+
 import pytest
 
 from dray.model import (
@@ -10,6 +13,7 @@ from dray.model import (
     FactView,
     Member,
     MemberState,
+    ReachKind,
     ServiceFacts,
     ServiceKey,
     ServiceRevision,
@@ -189,6 +193,27 @@ def test_changed_since_names_what_to_read_again(make: MakeViews) -> None:
     assert views[5].changed_since(views[4].sequence) == frozenset()
     assert views[4].changed_since(views[2].sequence) == frozenset({WEB, API})
     assert last.changed_since(last.sequence) == frozenset()
+
+
+def test_a_daemon_that_is_down_is_told_from_a_dead_node(make: MakeViews) -> None:
+    """What the kernel of a dead member says decides: own findings before what others said.
+
+    A change of it is a change of the services on that node.
+    """
+    dead = member("a", MemberState.DEAD)
+    refused, silent = ReachKind.REFUSED, ReachKind.SILENT
+    given = [
+        dataclasses.replace(member("a"), seen=refused),
+        dataclasses.replace(dead, seen=ReachKind.ANSWERED, heard_reach=refused),
+        dataclasses.replace(dead, seen=silent, heard_reach=refused),
+        dataclasses.replace(dead, seen=refused, heard_reach=silent),
+        dataclasses.replace(dead, seen=None, heard_reach=silent),
+    ]
+    views = make([member("a"), service_fact("a", 1), *given])[2:]
+    found = [each.is_daemon_down for view in views for each in view.endpoints(WEB)]
+    assert found == [False, False, True, False, True, False]
+    for before, after in itertools.pairwise(views[2:]):
+        assert after.changed_since(before.sequence) == {WEB}
 
 
 def test_changed_since_never_leaves_one_out(make: MakeViews) -> None:

@@ -20,6 +20,7 @@ def view(
     epoch: int = 1,
     task: int = 0,
     networks: tuple[str, ...] = ("shop_default",),
+    is_daemon_down: bool = False,
 ) -> EndpointView:
     """Return an endpoint of shop/web."""
     task_id = TaskId(id_text((task or slot).to_bytes(16, "big")))
@@ -32,7 +33,14 @@ def view(
         draining=draining,
         networks=networks,
     )
-    return EndpointView(endpoint, NodeId(id_text(b"n" * 16)), state)
+    return EndpointView(endpoint, NodeId(id_text(b"n" * 16)), state, is_daemon_down)
+
+
+def left_alone(
+    slot: int = 1, health: Health = Health.NONE, *, draining: bool = False
+) -> EndpointView:
+    """Return an endpoint whose node's daemon alone is down."""
+    return view(slot, state=DEAD, health=health, draining=draining, is_daemon_down=True)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +56,10 @@ def view(
         (view(state=STALLED, health=Health.UNHEALTHY), (Standing.NOT_READY, "unhealthy")),
         (view(state=DEAD), (Standing.LOST, "node is dead")),
         (view(state=DEAD, draining=True), (Standing.LOST, "node is dead")),
+        (left_alone(), (Standing.RESERVE, "node's daemon is down")),
+        (left_alone(health=Health.HEALTHY), (Standing.RESERVE, "node's daemon is down")),
+        (left_alone(health=Health.UNHEALTHY), (Standing.NOT_READY, "unhealthy")),
+        (left_alone(draining=True), (Standing.NOT_READY, "draining")),
         (view(state=LEFT), (Standing.GONE, "node has left")),
     ],
     ids=[
@@ -61,6 +73,10 @@ def view(
         "stalled-and-unhealthy",
         "dead",
         "dead-and-draining",
+        "daemon-down",
+        "daemon-down-and-healthy",
+        "daemon-down-and-unhealthy",
+        "daemon-down-and-draining",
         "left",
     ],
 )
@@ -78,12 +94,27 @@ STARTING, LOST, GONE = view(3, health=Health.STARTING), view(4, state=DEAD), vie
     [
         ((READY, RESERVE, STARTING, LOST, GONE), (READY,), False),
         ((RESERVE, STARTING, LOST, GONE), (RESERVE,), False),
+        ((READY, left_alone(6), STARTING, LOST), (READY,), False),
+        ((left_alone(6), STARTING, LOST), (left_alone(6),), False),
+        ((RESERVE, left_alone(6), STARTING), (RESERVE, left_alone(6)), False),
+        ((left_alone(6, Health.UNHEALTHY), LOST), (left_alone(6, Health.UNHEALTHY),), True),
         ((STARTING, LOST, GONE), (STARTING,), True),
         ((LOST, GONE), (LOST,), True),
         ((GONE,), (), False),
         ((), (), False),
     ],
-    ids=["ready", "reserve", "not-ready", "lost", "gone", "none"],
+    ids=[
+        "ready",
+        "reserve",
+        "ready-before-daemon-down",
+        "daemon-down-before-not-ready",
+        "daemon-down-beside-stalled",
+        "daemon-down-and-unhealthy",
+        "not-ready",
+        "lost",
+        "gone",
+        "none",
+    ],
 )
 def test_the_best_standing_that_is_there_is_served(
     known: tuple[EndpointView, ...], used: tuple[EndpointView, ...], is_last_resort: bool
@@ -129,8 +160,9 @@ def test_other_networks_are_not_served() -> None:
         ([view(state=DEAD), view(2, state=LEFT)], False),
         ([view(draining=True), view(2)], True),
         ([view(2, state=SUSPECT)], True),
+        ([left_alone()], True),
     ],
-    ids=["nothing", "none-yet", "none-any-more", "another", "perhaps"],
+    ids=["nothing", "none-yet", "none-any-more", "another", "perhaps", "daemon-down"],
 )
 def test_clients_have_somewhere_to_go(found: list[EndpointView], expected: bool) -> None:
     """Only what takes new work counts."""

@@ -11,8 +11,10 @@ from dray.names import NodeId
 from node.gossip.core import (
     Address,
     EvidenceChanged,
+    MemberChanged,
     Remove,
     TimerKey,
+    ViewChanged,
 )
 from node.gossip.datagrams import encode, encode_rumour
 from node.gossip.members import Rumour
@@ -135,6 +137,22 @@ def test_two_refusals_end_it_sooner() -> None:
     assert one_s > two_s == pytest.approx(PARAMETERS.refused_s)
     buried(bench)
     assert bench.member("a").heard_reach is ReachKind.REFUSED
+
+
+def test_what_a_dead_members_kernel_says_is_told() -> None:
+    """Readers are told when a dead member's machine answers without its daemon, and no more."""
+    bench = Bench()
+    suspected(bench)
+    buried(bench)
+    bench.told.clear()
+    for reach in (ReachKind.REFUSED, ReachKind.REFUSED, ReachKind.SILENT):
+        bench.reach("a", reach)
+    changes = [effect for effect in bench.told if isinstance(effect, MemberChanged)]
+    assert [(c.before.seen, c.after.seen) for c in changes if c.before is not None] == [
+        (ReachKind.SILENT, ReachKind.REFUSED),
+        (ReachKind.REFUSED, ReachKind.SILENT),
+    ]
+    assert sum(isinstance(effect, ViewChanged) for effect in bench.told) == 2
 
 
 def test_an_accepted_connection_is_a_stall() -> None:

@@ -154,10 +154,16 @@ def test_who_is_known_and_of_which_network() -> None:
 
 
 def test_whose_connections_go_on() -> None:
-    """Draining and unhealthy endpoints keep theirs; those of dead nodes lose them."""
+    """Draining and unhealthy endpoints keep theirs; those of dead nodes lose them.
+
+    Containers outlive their node's daemon, and so do connections to them.
+    """
     views = [view(1, draining=True), view(2, state=MemberState.STALLED)]
-    views += [view(3, state=MemberState.DEAD), view(4, state=MemberState.LEFT)]
+    dead = view(3, state=MemberState.DEAD)
+    views += [dead, view(4, state=MemberState.LEFT)]
     assert flow_addresses(views, LAYOUT) == {ONE, TWO}
+    left_alone = replace(dead, is_daemon_down=True)
+    assert flow_addresses([*views, left_alone], LAYOUT) == {ONE, TWO, THREE}
 
 
 def test_containers_on_their_machines_own_stack() -> None:

@@ -100,4 +100,12 @@ def test_something_else_was_printed(text: str) -> None:
 def test_chains() -> None:
     """Every chain of a listing with its rules, nothing of sets."""
     rules = "\t\tmeta l4proto tcp reject with tcp reset\n\t\treject\n"
-    assert table_chains(LISTING) == {"deny": rules, "empty": ""}
+    assert table_chains(LISTING, "ip dray") == {"deny": rules, "empty": ""}
+
+
+@pytest.mark.parametrize("own", ["table ip dray {\n}\n", "table ip dray2 {\n}\n", ""])
+def test_chains_of_other_tables(own: str) -> None:
+    """A table without chains, or none, has none of those that stand beside it."""
+    other = LISTING.replace("ip dray", "ip nat")
+    assert table_chains(own + other, "ip dray") == {}
+    assert table_chains(other + own, "ip dray") == {}
