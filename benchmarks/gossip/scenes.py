@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from dray.model import MemberState
+from node.gossip.core import RanLate
 from tests.simulation.gossip_cluster import GossipCluster, node_id_of
 from tests.simulation.large import large_cluster
 from tests.simulation.world import LinkQuality
@@ -24,6 +25,9 @@ STEP_S: Final = 0.05
 LOSS_S: Final = 110.0
 PAUSES_S: Final = 90.0
 PAUSED: Final = 4
+STARVED_S: Final = 5.0  # before the cut
+LATE_S: Final = 0.08  # more than suspends verdicts
+LATE_SHARE: Final = 0.12  # of the nodes, each `STEP_S`: each is late 2.4 times a second
 GOOD: Final = LinkQuality()
 
 Scene = Callable[[GossipCluster, random.Random], dict[str, float | None]]
@@ -72,6 +76,23 @@ def kill(cluster: GossipCluster, rng: random.Random) -> dict[str, float | None]:
 def power(cluster: GossipCluster, rng: random.Random) -> dict[str, float | None]:
     """Cut the power of one machine: all of the others know."""
     return {"all_s": _gone(cluster, rng.sample(cluster.names, 1), is_power=True)}
+
+
+def starved(cluster: GossipCluster, rng: random.Random) -> dict[str, float | None]:
+    """Cut the power of one machine while the loops of all others run late again and again."""
+
+    def run_late() -> bool:
+        for name in cluster.running():
+            if rng.random() < LATE_SHARE:
+                cluster.command(name, RanLate(LATE_S))
+        return False
+
+    until_s = cluster.world.now_s + STARVED_S
+    _until(cluster, lambda: run_late() or cluster.world.now_s >= until_s)
+    victims = rng.sample(cluster.names, 1)
+    cluster.world.crash(cluster.host(victims[0]))
+    others, dead = cluster.running(), {MemberState.DEAD}
+    return {"all_s": _until(cluster, lambda: run_late() or _hold(cluster, others, victims, dead))}
 
 
 def tenth(cluster: GossipCluster, rng: random.Random) -> dict[str, float | None]:
@@ -129,6 +150,7 @@ def pauses(cluster: GossipCluster, rng: random.Random) -> dict[str, float | None
 SCENES: Final[dict[str, Scene]] = {
     "kill": kill,
     "power": power,
+    "starved": starved,
     "tenth": tenth,
     "partition": partition,
     "loss": loss,

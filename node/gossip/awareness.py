@@ -1,8 +1,9 @@
 """How well does this node itself do? A node does not judge others by what it misses itself.
 
 The *score* (Lifeguard's local health) rises when helpers do not answer, when others suspect this
-node and when its own loop runs late; it falls with every probe that is answered. Probes slow down
-and wait longer by 1 + score. Lateness also suspends verdicts, for as long as it was.
+node and when its own loop runs late; it falls with every probe that is answered. Probes wait longer
+by 1 + score, and are no rarer: on a busy machine nobody would be missed for many seconds.
+Lateness also suspends verdicts, for as long as it was; so it raises the score by little.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final
 __all__ = ["JUMP_S", "Awareness"]
 
 JUMP_S: Final = 1.0  # a loop that stood still this long was stopped, or its machine was
+LATE_SCORE_MAX: Final = 2  # lateness alone raises the score to this
 REPORTED_FOR_S: Final = 30.0  # lateness is a fault of the node for this long
 
 
@@ -33,7 +35,7 @@ class Awareness:
 
     @property
     def scale(self) -> int:
-        """Return by how much probes are slower than usual."""
+        """Return how many times as long as usual probes wait."""
         return 1 + self._score
 
     def add(self, points: int) -> None:
@@ -45,7 +47,8 @@ class Awareness:
         if lateness_s <= self._late_after_s:
             return False
         self.late += 1
-        if self.may_judge(now_s):  # one standstill makes many timers late
+        # One standstill makes many timers late.
+        if self.may_judge(now_s) and self._score < LATE_SCORE_MAX:
             self.add(1)
         self._no_judge_until_s = max(self._no_judge_until_s, now_s + min(lateness_s, JUMP_S))
         if now_s - self._worst[0] > REPORTED_FOR_S or lateness_s > self._worst[1]:

@@ -42,7 +42,7 @@ class Parameters:
         refused_s: Shortest suspicion when two kernels' answers say that nobody listens.
         stalled_check_s: How often the witnesses look at a stalled member.
         stalled_s: How long a member may be stalled before it is dead.
-        health_max: Highest local health score; probing slows down by 1 + score.
+        health_max: Highest local health score; probes wait 1 + score times as long.
         gossip_period_s: News that waits is sent this often, to `gossip_fanout` members.
         gossip_fanout: See `gossip_period_s`; 0: news rides on probes only.
         spread_factor: News is sent `spread_factor` · ⌈log10(members + 1)⌉ times. Below 2 much is

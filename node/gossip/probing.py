@@ -109,7 +109,7 @@ class Probing:
 
     def on_period(self, now_s: float) -> None:
         """Probe whose turn it is."""
-        self.begin(now_s, self._parameters.probe_period_s * self._awareness.scale)
+        self.begin(now_s, self._parameters.probe_period_s)
         # Where one has died others may have, too.
         count = min(1 + self._judge.suspects, self._parameters.parallel_probes)
         for _ in range(count):
@@ -157,12 +157,14 @@ class Probing:
         self._out.arm(VERDICT, node_id, now_s + left_s)
 
     def on_verdict(self, node_id: NodeId, now_s: float) -> None:
-        """End a probe that was not answered directly."""
+        """End a probe that was not answered directly, once this node may judge."""
+        if node_id in self._probes and not self._awareness.may_judge(now_s):
+            wait_s = self._awareness.judge_again_in_s(now_s) + self._parameters.last_chance_gap_s
+            self._out.arm(VERDICT, node_id, now_s + wait_s)
+            return
         probe = self._probes.pop(node_id, None)
         member = self._store.member(node_id)
         if probe is None or member is None or member.life != probe.life:
-            return
-        if not self._awareness.may_judge(now_s):
             return
         contact = self._contacts.of(node_id)
         contact.missed += 1

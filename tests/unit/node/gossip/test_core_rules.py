@@ -245,6 +245,24 @@ def test_its_own_lateness_suspends_verdicts() -> None:
     bench.core.handle(RanLate(0.9), bench.now_s + 0.2)
     bench.fire("verdict", A.node_id)
     assert bench.state("a") is MemberState.ALIVE
+    bench.fire("verdict", A.node_id)
+    assert bench.state("a") is MemberState.SUSPECT, "put off, not given up"
+
+
+def test_a_busy_machine_misses_nobody_for_longer() -> None:
+    """However often the loop runs late, probes stay as frequent, and wait three times as long."""
+    bench = Bench()
+    bench.hear(A, Gossip())
+    for _ in range(20):
+        bench.now_s += 0.2
+        bench.core.handle(RanLate(0.08), bench.now_s)
+    probe_of(bench)
+    begun_s = bench.now_s
+    assert bench.timers[TimerKey("probe", "")].at_s == begun_s + PARAMETERS.probe_period_s
+    least_s, most_s = PARAMETERS.probe_timeout_min_s, PARAMETERS.probe_timeout_max_s
+    usual_s = (least_s + most_s) / 2  # nobody was measured
+    asked_s = bench.timers[TimerKey("ask", A.node_id)].at_s - begun_s
+    assert asked_s == pytest.approx(3 * usual_s)
 
 
 def test_the_dead_are_pinged_and_told() -> None:
