@@ -213,7 +213,7 @@ def test_a_daemon_that_is_down_is_told_from_a_dead_node(make: MakeViews) -> None
     found = [each.is_daemon_down for view in views for each in view.endpoints(WEB)]
     assert found == [False, False, True, False, True, False]
     for before, after in itertools.pairwise(views[2:]):
-        assert after.changed_since(before.sequence) == {WEB}
+        assert after.changed_since(before.sequence) == frozenset({WEB})
 
 
 def test_changed_since_never_leaves_one_out(make: MakeViews) -> None:
