@@ -1,11 +1,15 @@
 """How long do N replicas take to start on five hosts, beside Docker Swarm and the bare engines?
 
-`python -m benchmarks.deploy [--replicas N…] [--repeats N]` (as root) prints JSON. On one lab of
-five hosts dray (etcd and schedulers on three of them) and a Swarm (three managers) run side by side
-the whole time. For every number of replicas, by turns:
+`python -m benchmarks.deploy [--replicas N…] [--repeats N] [--ways WAY…]` (as root) prints JSON. On
+one lab of five hosts dray (etcd and schedulers on three of them) and a Swarm (three managers) run
+side by side the whole time. For every number of replicas, by turns:
 
-- *floor*: `docker run -d`, eight at a time, over the five engines in turn;
-- *swarm*: `docker service create --detach` on the leading manager;
+- *bare*: `docker run -d`, eight at a time, over the five engines in turn, on Docker's own bridge;
+- *floor*: the same on a bridge network of its own, where containers can be found by name: what the
+  engine asks for a container like dray's and a Compose file's;
+- *swarm*: `docker service create --detach` on the leading manager, on Docker's own bridge;
+- *stack*: the same on an overlay network, as `docker stack deploy` makes one for every file: names
+  and addresses across hosts, as dray's;
 - *dray*: `dray up` with a Compose file, from a cold process.
 
 *started_s* counts from the start of the command to the start of the last container, by the engines'
@@ -38,6 +42,9 @@ from tests.lab.wait import wait_for
 
 HOSTS: Final = 5
 CONTROL_HOSTS: Final = 3
+WAYS: Final = ("bare", "floor", "swarm", "stack", "dray")
+BRIDGE: Final = "floor"
+OVERLAY: Final = "stack"
 RUNS_AT_ONCE: Final = 8  # of `docker run` and `docker rm`
 LIMIT_S: Final = 300.0
 SWARM_START_S: Final = 60.0
@@ -85,12 +92,12 @@ def _unix_s(text: str) -> float:
     return datetime.datetime.fromisoformat(f"{text[:26]}+00:00").timestamp()
 
 
-def by_floor(hosts: Sequence[Host], replicas: int) -> dict[str, float]:
-    """Start containers by `docker run -d`."""
+def by_floor(hosts: Sequence[Host], replicas: int, *options: str) -> dict[str, float]:
+    """Start containers by `docker run -d` with options."""
 
     def start(number: int) -> None:
         host = hosts[number % len(hosts)]
-        docker(host, "run", "-d", "--label", "floor=1", BUSYBOX.reference, *COMMAND)
+        docker(host, "run", "-d", "--label", "floor=1", *options, BUSYBOX.reference, *COMMAND)
 
     began_s = time.time()
     with ThreadPoolExecutor(RUNS_AT_ONCE) as pool:
@@ -114,15 +121,15 @@ def _remove_all(hosts: Sequence[Host], label: str) -> None:
         list(pool.map(remove, places))
 
 
-def by_swarm(hosts: Sequence[Host], replicas: int) -> dict[str, float]:
-    """Start replicas by a service of the Swarm."""
+def by_swarm(hosts: Sequence[Host], replicas: int, *options: str) -> dict[str, float]:
+    """Start replicas by a service of the Swarm with options."""
     manager = hosts[0]
     began_s = time.time()
     docker(
         manager,
         *("service", "create", "--detach", "--no-resolve-image", "--name", "bench"),
         *("--replicas", str(replicas), "--stop-grace-period", "1s", "--endpoint-mode", "dnsrr"),
-        *(BUSYBOX.reference, *COMMAND),
+        *(*options, BUSYBOX.reference, *COMMAND),
     )
 
     def all_told() -> bool:
@@ -184,6 +191,9 @@ def form_swarm(hosts: Sequence[Host]) -> None:
         return [node.attrs["Status"]["State"] for node in nodes].count("ready") == len(hosts)
 
     wait_for(is_whole, "the Swarm is whole", deadline_s=SWARM_START_S)
+    docker(first, "network", "create", "--driver", "overlay", OVERLAY)
+    for host in hosts:
+        docker(host, "network", "create", "--driver", "bridge", BRIDGE)
 
 
 @contextlib.contextmanager
@@ -205,33 +215,39 @@ def both() -> Iterator[Cluster]:
 
 def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return medians, and dray's ratio to the others: of each turn, then their median."""
+    ways = [way for way in WAYS if way in runs[0]]
     told: dict[str, Any] = {
         way: {
             key: round(statistics.median(run[way][key] for run in runs), 2)
             for key in ("started_s", "told_s")
         }
-        for way in ("floor", "swarm", "dray")
+        for way in ways
     }
-    for way in ("floor", "swarm"):
+    for way in ways[:-1] if ways[-1] == "dray" else ():
         told[f"dray_by_{way}"] = round(
             statistics.median(run["dray"]["started_s"] / run[way]["started_s"] for run in runs), 3
         )
     return told
 
 
-def measure(cluster: Cluster, replicas: int, repeats: int) -> list[dict[str, Any]]:
+def measure(
+    cluster: Cluster, replicas: int, repeats: int, only: Sequence[str]
+) -> list[dict[str, Any]]:
     """Return one entry a turn; the order within turns changes."""
     hosts = cluster.lab.hosts
     ways = {
-        "floor": lambda: by_floor(hosts, replicas),
+        "bare": lambda: by_floor(hosts, replicas),
+        "floor": lambda: by_floor(hosts, replicas, "--network", BRIDGE),
         "swarm": lambda: by_swarm(hosts, replicas),
+        "stack": lambda: by_swarm(hosts, replicas, "--network", OVERLAY),
         "dray": lambda: by_dray(cluster, replicas),
     }
     runs = []
     for turn in range(repeats):
-        names = list(ways)[turn % 3 :] + list(ways)[: turn % 3]
+        first = turn % len(only)
+        names = [*only[first:], *only[:first]]
         done = {name: ways[name]() for name in names}
-        done_text = {name: {k: round(v, 2) for k, v in done[name].items()} for name in ways}
+        done_text = {name: {k: round(v, 2) for k, v in done[name].items()} for name in only}
         print(json.dumps({"replicas": replicas, **done_text}), file=sys.stderr, flush=True)
         runs.append({**done_text, "load": round(os.getloadavg()[0], 1)})
     return runs
@@ -242,6 +258,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 20, 100, 200])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     given = parser.parse_args()
     told = about("deploy")
     found: dict[str, Any] = {}
@@ -249,7 +266,7 @@ def main() -> None:
         by_dray(cluster, HOSTS)  # what every first deployment does once: images, interfaces
         with contextlib.suppress(KeyboardInterrupt):  # what was measured until then counts
             for replicas in given.replicas:
-                runs = measure(cluster, replicas, given.repeats)
+                runs = measure(cluster, replicas, given.repeats, given.ways)
                 found[str(replicas)] = {**summary(runs), "each": runs}
     print(json.dumps({**told, "hosts": HOSTS, "replicas": found}, indent=2))
 
