@@ -173,7 +173,8 @@ class Probing:
                 self._doubt(member, contact.missed, now_s)
             return
         self._counts.unanswered += 1
-        self._awareness.add(max(0, probe.asked - probe.nacks) if probe.asked else 0)
+        if not probe.nacks:  # one helper's word is enough: what this node sends and hears arrives
+            self._awareness.add(probe.asked)
         self._judge.accuse(member, probe.reach, now_s)
 
     def _doubt(self, member: Member, missed: int, now_s: float) -> None:

@@ -132,6 +132,31 @@ def test_helpers_are_asked_and_vouch() -> None:
     assert bench.core.evidence(bench.now_s) == (), "hearsay is no evidence of ours"
 
 
+@pytest.mark.parametrize(
+    ("nacks", "scale"),
+    [
+        pytest.param(0, 3.0, id="nobody: it may be this node, which slows down by each of two"),
+        pytest.param(1, 1.0, id="one of two: this node is heard, the other one is gone as well"),
+        pytest.param(2, 1.0, id="both"),
+    ],
+)
+def test_a_node_doubts_itself_when_no_helper_answers(nacks: int, scale: float) -> None:
+    """Half of a cluster that is cut off is no reason to probe the rest more slowly."""
+    bench = Bench()
+    bench.hear(A, Gossip())
+    ping = probe_of(bench)
+    for other in (B, C):
+        bench.hear(other, Gossip())
+    bench.fire("ask", A.node_id)
+    for helper in (B, C)[:nacks]:
+        bench.hear(helper, Nack(ping.sequence))
+    bench.fire("verdict", A.node_id)
+    assert bench.state("a") is MemberState.SUSPECT
+    bench.fire("probe")
+    slower = bench.timers[TimerKey("probe", "")].at_s - bench.now_s
+    assert slower == pytest.approx(scale * PARAMETERS.probe_period_s)
+
+
 def test_a_helper_says_when_it_was_not_answered() -> None:
     """A helper whom the target does not answer says that it lives itself."""
     bench = Bench()
