@@ -11,12 +11,17 @@ that was last.
 - dark: all schedulers and etcd are dead. A container is killed again and again; from its engine's
   word that it runs anew until every host names it and balances to it. Meanwhile a client in a
   container asks 100 times a second; `unanswered` must be 0.
+- moved: still dark. A container that is started anew keeps its address, so this takes the address
+  away: the daemon of a node is killed, its replica removed and its file of addresses changed; from
+  its engine's word that the replica is healthy which the next daemon starts at a new address, until
+  every host names it and balances to it.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import ipaddress
 import json
 import statistics
 import subprocess
@@ -37,6 +42,7 @@ from tests.lab.etcd import EtcdCluster
 from tests.lab.wait import wait_for
 
 LIMIT_S: Final = 60.0
+APART: Final = 20  # addresses between that of a replica and its next one
 TASKS: Final = "tasks.web.shop.dray.internal"
 COMPOSE: Final = """
 name: shop
@@ -257,6 +263,39 @@ def learn_addresses(bench: Bench) -> None:
     bench.cluster.wait(is_whole, "a healthy replica on each node")
 
 
+def moved(bench: Bench, number: int) -> Run:
+    """Start a replica anew at an address that nobody has heard of."""
+    victims = [bench.hosts[0], *bench.hosts[2:]]  # the second one's name server is being asked
+    victim = victims[number % len(victims)]
+    daemon = bench.cluster.nodes[victim.index]
+    daemon.kill()
+    daemon.wait(10)
+    bench.container(victim).remove(force=True)
+    address = _other_address(victim, bench.addresses[victim.name])
+    bench.addresses[victim.name] = address
+    word = EngineWord(victim, "health_status: healthy")
+    for each in bench.seeing:
+        each.ask([TASKS], found=[address])
+    bench.cluster.start_node(victim)
+    runs_at_s = word.at_s()
+    seen = [each.seen() for each in bench.seeing]
+    return {
+        f"{what}_s": max(max(each[what] - runs_at_s, 0.0) for each in seen)
+        for what in ("dns", "table")
+    }
+
+
+def _other_address(host: Host, held: str) -> str:
+    """Take a replica's address from it, in the daemon's file; return which one it gets next."""
+    path = host.outside_path("/var/lib/dray/node/network/addresses.json")
+    content = json.loads(path.read_text())
+    [task] = [task for task, address in content["held"].items() if address == held]
+    del content["held"][task], content["tasks"][task]
+    content["last"] = str(ipaddress.ip_address(held) + APART)
+    path.write_text(json.dumps(content))
+    return str(ipaddress.ip_address(held) + APART + 1)
+
+
 def all_dark(bench: Bench, etcd: EtcdCluster, runs: int) -> dict[str, Any]:
     """Kill all that decides, and measure until the end."""
     asker = bench.hosts[1]  # as the Compose file says
@@ -264,13 +303,15 @@ def all_dark(bench: Bench, etcd: EtcdCluster, runs: int) -> dict[str, Any]:
     for process in bench.cluster.schedulers.values():
         process.kill()
     etcd.kill(0)
-    found: list[Run] = []
+    scenarios: dict[str, Callable[[Bench, int], Run]] = {"dark": dark, "moved": moved}
+    found: dict[str, list[Run]] = {name: [] for name in scenarios}
     with asking(asker, client) as counts:
-        for number in range(runs):
-            bench.wait_all_found()
-            found.append(dark(bench, number))
-            say("dark", found[-1])
-    return {**summary(found), **counts}
+        for name, scenario in scenarios.items():
+            for number in range(runs):
+                bench.wait_all_found()
+                found[name].append(scenario(bench, number))
+                say(name, found[name][-1])
+    return {**{name: summary(each) for name, each in found.items()}, "names": counts}
 
 
 def say(what: str, run: Run) -> None:
@@ -309,7 +350,7 @@ def measure(hosts: int, runs: int, only: Sequence[str]) -> dict[str, Any]:
                 with watchers(lab.hosts) as seeing:
                     bench = Bench(cluster, seeing, {})
                     learn_addresses(bench)
-                    found["dark"] = all_dark(bench, etcd, runs)
+                    found |= all_dark(bench, etcd, runs)
     return found
 
 

@@ -6,8 +6,10 @@ stays a name.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -25,6 +27,7 @@ __all__ = [
     "parse_host_ports",
     "parse_service_url",
     "parse_service_urls",
+    "static_address_problem",
 ]
 
 HOST_LENGTH_MAX: Final = 253  # RFC 1035: a name on the wire has 255 bytes
@@ -139,6 +142,36 @@ def parse_service_urls(text: str) -> tuple[ServiceUrl, ...]:
     if len({url.is_tls for url in urls}) > 1:
         raise InvalidRequest(f"{_shown(text)} mixes http and https", hint="use one of them")
     return urls
+
+
+def static_address_problem(told: str, pools: Iterable[tuple[str, str]]) -> str:
+    """Return why a container cannot be reached at an IPv4 address of a network; empty: it can.
+
+    Args:
+        told: The address, as somebody wrote it.
+        pools: Subnet (CIDR) and gateway of each pool of the network; the gateway is the subnet's
+            first address where it is empty. Subnets that are malformed do not count.
+    """
+    try:
+        address = ipaddress.ip_address(told)
+    except ValueError:
+        return f"{told!r} is not an IP address"
+    if address.version != 4:
+        return f"{told} is an IPv{address.version} address"
+    known: dict[ipaddress.IPv4Network, str] = {}
+    for subnet, gateway in pools:
+        with contextlib.suppress(ValueError):
+            network = ipaddress.IPv4Network(subnet)
+            known[network] = gateway or str(network[min(1, network.num_addresses - 1)])
+    if not known:
+        return f"{told} is of no subnet: the file names none for the network"
+    for network, gateway in known.items():
+        if address not in network:
+            continue
+        if network.prefixlen < 31 and address in (network[0], network[-1]):
+            return f"{told} is the network's or the broadcast address of {network}"
+        return f"{told} is the gateway of {network}" if told == gateway else ""
+    return f"{told} is outside the network's {', '.join(map(str, known))}"
 
 
 def is_ip(host: str) -> bool:

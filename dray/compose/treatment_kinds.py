@@ -43,7 +43,7 @@ class Executor(enum.Enum):
     TEMPLATES = "the node: placeholders in configs and secrets"
     VOLUMES = "the node: volumes and bind mounts, and the pins they make"
     NETWORK = "the node's network: addresses, networks and their isolation"
-    NETWORK_STATIC = "the node's network: addresses and interfaces that a file names"
+    NETWORK_STATIC = "the node's network: interfaces that a file describes"
     NETWORK_IPV6 = "the node's network: IPv6"
     DISCOVERY = "the node's DNS: names of services and containers"
     ROUTING = "the node's load balancing: published ports and service addresses"

@@ -266,9 +266,12 @@ def _network() -> list[Row]:
         *_meaningless(one, "gw_priority priority", _ONE_INTERFACE),
         *_keys(
             one,
-            "interface_name ipv4_address ipv6_address link_local_ips mac_address",
-            Executor.NETWORK_STATIC,
+            "ipv4_address",
+            Executor.ROUTING,
+            reason="leads to the container, whose own interface has an address of the cluster's",
         ),
+        *_keys(one, "ipv6_address", Executor.NETWORK_IPV6),
+        *_keys(one, "interface_name link_local_ips mac_address", Executor.NETWORK_STATIC),
         *_keys(_SERVICE, "container_name", Executor.DISCOVERY),
         *_keys(_SERVICE, "links", Executor.DISCOVERY),
         *_keys(_SERVICE, "mac_address", Executor.NETWORK_STATIC),
@@ -327,8 +330,11 @@ def _network_definitions() -> list[Row]:
         Row(net + "ipam", Treatment.MEANINGLESS, (), _OWN_NETWORK, neutral=_EMPTY),
         *_meaningless(net + "ipam.", "driver config options", _OWN_NETWORK),
         *_meaningless(
-            net + "ipam.config[].", "subnet ip_range gateway aux_addresses", _OWN_NETWORK
+            net + "ipam.config[].",
+            "subnet gateway",
+            f"{_OWN_NETWORK}; it only says which `ipv4_address` a service may have",
         ),
+        *_meaningless(net + "ipam.config[].", "ip_range aux_addresses", _OWN_NETWORK),
     ]
 
 

@@ -122,6 +122,8 @@ class ServiceFacts:
         vip: The service's own address, IPv4 or IPv6; empty without one.
         published: Its ports that every node forwards to it (ingress), as the revision has them.
         affinity: Whether connections of one client stay with one endpoint.
+        static: Addresses that the file names for it (`ipv4_address`), as (full name of the Compose
+            network, IPv4 address), sorted. They lead to its endpoints, as its own address does.
         endpoints: Its running tasks on that node, by (slot, task id).
     """
 
@@ -130,6 +132,7 @@ class ServiceFacts:
     published: tuple[PublishedPort, ...] = ()
     affinity: bool = False
     endpoints: tuple[Endpoint, ...] = ()
+    static: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

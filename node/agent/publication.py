@@ -59,6 +59,7 @@ def service_facts(
             published=tuple(port for port in entry.ports if port.mode is PublishMode.INGRESS),
             affinity=entry.client_ip_affinity,
             endpoints=tuple(sorted(endpoints[service], key=lambda each: (each.slot, each.task_id))),
+            static=_static(entry, share.parts(service.project)),
         )
         for service, entry in entries.items()
     }
@@ -91,6 +92,16 @@ def askers(share: Share, states: Iterable[TaskState]) -> Mapping[str, Asker]:
         for address in filter(None, (state.address, state.address6)):
             found[address] = asker
     return found
+
+
+def _static(entry: TaskSpecEntry, parts: ProjectParts) -> tuple[tuple[str, str], ...]:
+    names = {network.key: network.name for network in parts.networks}
+    found = {
+        (names.get(each.network, each.network), each.ipv4_address)
+        for each in entry.template.networks
+        if each.ipv4_address
+    }
+    return tuple(sorted(found))
 
 
 def _vip(parts: ProjectParts, service: str) -> str:

@@ -61,7 +61,7 @@ def service_of(view: FactView, service: ServiceKey) -> Json:
     facts = view.service(service)
     key = [service.project, service.service]
     if facts is None:
-        return [*key, None, []]
+        return [*key, None, [], []]
     endpoints = [
         [
             *(found.node_id, found.member_state.value, found.is_daemon_down),
@@ -69,7 +69,7 @@ def service_of(view: FactView, service: ServiceKey) -> Json:
         ]
         for found in view.endpoints(service)
     ]
-    return [*key, facts.vip, endpoints]
+    return [*key, facts.vip, facts.static, endpoints]
 
 
 def endpoint_of(endpoint: Endpoint) -> Json:
@@ -178,7 +178,9 @@ class Mirror:
         self.sequence += 1
         return tuple(self._put(*each) for each in sent)
 
-    def _put(self, project: str, name: str, vip: str | None, endpoints: Json) -> ServiceKey:
+    def _put(
+        self, project: str, name: str, vip: str | None, static: Json, endpoints: Json
+    ) -> ServiceKey:
         service = ServiceKey(project, name)
         if vip is None:
             self._services.pop(service, None)
@@ -187,7 +189,8 @@ class Mirror:
             EndpointView(endpoint_from(endpoint), NodeId(node_id), MemberState(state), is_down)
             for node_id, state, is_down, endpoint in endpoints
         )
-        self._services[service] = (ServiceFacts(_NO_REVISION, vip=vip), views)
+        addresses = tuple((network, address) for network, address in static)
+        self._services[service] = (ServiceFacts(_NO_REVISION, vip=vip, static=addresses), views)
         return service
 
     def set_members(self, sent: Iterable[Json]) -> None:
@@ -212,7 +215,7 @@ class Mirror:
         yield from sorted(self._services)
 
     def service(self, service: ServiceKey) -> ServiceFacts | None:
-        """Return a service's own address, in an otherwise empty value; None: there is none."""
+        """Return a service's own addresses, in an otherwise empty value; None: there is none."""
         found = self._services.get(service)
         return found[0] if found is not None else None
 

@@ -46,6 +46,7 @@ class Entry:
         texts: How it is called in its project.
         aliases: (network, alias) pairs of any endpoint, aliases in lower case.
         networks: Networks of any endpoint.
+        static: Further addresses of its own, as (network, address).
     """
 
     key: ServiceKey
@@ -54,6 +55,7 @@ class Entry:
     texts: frozenset[str]
     aliases: frozenset[tuple[str, str]]
     networks: frozenset[str]
+    static: tuple[tuple[str, str], ...] = ()
 
     def names(self) -> frozenset[str]:
         """Return what it is called in its project: own names and aliases."""
@@ -68,6 +70,7 @@ class Entry:
         """Yield every address that it or an endpoint has."""
         if self.vip:
             yield self.vip
+        yield from (address for _, address in self.static)
         for view in self.endpoints:
             yield from filter(None, (view.endpoint.address, view.endpoint.address6))
 
@@ -107,6 +110,7 @@ def entry_of(view: FactView, service: ServiceKey) -> Entry | None:
         service_texts(service.service),
         frozenset(aliases),
         frozenset(networks),
+        facts.static,
     )
 
 

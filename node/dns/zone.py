@@ -338,7 +338,8 @@ class Zone:
         names: list[Labels] = []
         for entry in self._index.at(address):
             project, service = entry.key.project, entry.key.service
-            if entry.vip == address and _is_seen(entry, asker):
+            is_own = entry.vip == address or _has_static(entry, address, asker)
+            if is_own and _is_seen(entry, asker):
                 names.append(service_name(project, service))
             seen = _chosen(entry, entry.endpoints, asker) if _is_seen(entry, asker) else None
             for judged in seen.judged if seen is not None else ():
@@ -360,6 +361,14 @@ class Zone:
 def _rank(member: Member) -> tuple[bool, int]:
     """Return what decides between two members of one name or address: the greater is right."""
     return (member.state is not MemberState.DEAD, member.life)
+
+
+def _has_static(entry: Entry, address: str, asker: Asker) -> bool:
+    """Return whether a file names an address for a service on a network that an asker is on."""
+    return any(
+        own == address and (asker.networks is None or network in asker.networks)
+        for network, own in entry.static
+    )
 
 
 def _is_seen(entry: Entry, asker: Asker) -> bool:

@@ -4,7 +4,9 @@ One fact a node and service: its name is "service:" project "/" service, its val
 Endpoints that share ports, networks, aliases and epoch (mostly those of one service revision) form
 a group, so that an endpoint costs 25 bytes:
 
-    value     = form (1) · service revision · marks (1) · VIP · published ports · groups
+    value     = form (1) · service revision · marks (1) · VIP · static addresses, if marked
+                · published ports · groups
+    static    = network · IPv4 (4)
     published = target (2) · published (2) · its end (2) · protocol (1) · mode (1) · three texts
     group     = ports · networks · aliases · generation · create revision · endpoints
     port      = number (2) · protocol (1) · name
@@ -61,6 +63,7 @@ _PUBLISHED_PROTOCOLS: Final = {protocol.value: protocol for protocol in PortProt
 _MODES: Final = {mode.value: mode for mode in PublishMode}
 _HEALTHS: Final = {health.value: health for health in Health}
 _AFFINITY_MARK: Final = 0x01
+_STATIC_MARK: Final = 0x02
 _HEALTH_MARKS: Final = 0x07
 _DRAINING_MARK: Final = 0x08
 _ADDRESS_MARK: Final = 0x10
@@ -100,8 +103,11 @@ def pack_service(facts: ServiceFacts) -> bytes | Malformed:
     try:
         writer.fixed(_FORM, 1)
         writer.uvarint(facts.service_revision)
-        writer.fixed(_AFFINITY_MARK if facts.affinity else 0, 1)
+        marks = _AFFINITY_MARK if facts.affinity else 0
+        writer.fixed(marks | (_STATIC_MARK if facts.static else 0), 1)
         writer.address(facts.vip)
+        if facts.static:
+            _write_static(writer, facts.static)
         _count(writer, len(facts.published), PUBLISHED_MAX)
         for port in facts.published:
             _write_published(writer, port)
@@ -141,9 +147,10 @@ def _unpack(service: ServiceKey, reader: Reader) -> ServiceFacts:
         raise WireError(f"there is no form {form} of a service's facts")
     revision = ServiceRevision(reader.uvarint(_U63_MAX))
     marks = reader.fixed(1)
-    if marks & ~_AFFINITY_MARK:
+    if marks & ~(_AFFINITY_MARK | _STATIC_MARK):
         raise WireError(f"there are no marks {marks:#x}")
     vip = reader.address()
+    static = _read_static(reader) if marks & _STATIC_MARK else ()
     published = tuple(_read_published(reader) for _ in range(reader.uvarint(PUBLISHED_MAX)))
     endpoints: list[Endpoint] = []
     last_head = b""
@@ -160,7 +167,25 @@ def _unpack(service: ServiceKey, reader: Reader) -> ServiceFacts:
     reader.end()
     endpoints.sort(key=lambda endpoint: (endpoint.slot.slot, endpoint.task_id))
     is_affine = bool(marks & _AFFINITY_MARK)
-    return ServiceFacts(revision, vip, published, is_affine, tuple(endpoints))
+    return ServiceFacts(revision, vip, published, is_affine, tuple(endpoints), static)
+
+
+def _write_static(writer: Writer, static: tuple[tuple[str, str], ...]) -> None:
+    _count(writer, len(static), NETWORKS_MAX)
+    for network, address in sorted(static):
+        writer.text(network, NAME_BYTES_MAX)
+        packed = address_bytes(address)
+        if len(packed) != 4:
+            raise WireError("a static address that is not IPv4")
+        writer.raw(packed)
+
+
+def _read_static(reader: Reader) -> tuple[tuple[str, str], ...]:
+    count = reader.uvarint(NETWORKS_MAX)
+    found = [(reader.text(NAME_BYTES_MAX), address_text(reader.raw(4))) for _ in range(count)]
+    if not found or found != sorted(set(found)):
+        raise WireError("static addresses out of order")
+    return tuple(found)
 
 
 def _write_published(writer: Writer, port: PublishedPort) -> None:

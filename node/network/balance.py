@@ -22,7 +22,14 @@ from dray.model import (
     ServiceFacts,
 )
 from node.discovery import select
-from node.network.ruleset import PLACES_MAX, STICKY_PLACES, Layout, pick_name, place_name
+from node.network.ruleset import (
+    PLACES_MAX,
+    STATICS,
+    STICKY_PLACES,
+    Layout,
+    pick_name,
+    place_name,
+)
 from node.network.tables import Entries, Entry, network_name
 
 __all__ = [
@@ -78,7 +85,7 @@ def service_table(
     layout: Layout,
     places: tuple[str, ...] = (),
 ) -> ServiceTable:
-    """Return what a service's VIP and its ports that every node publishes need.
+    """Return what a service's own addresses and the ports that every node publishes need.
 
     Without a usable endpoint there are no entries, and connections are refused.
 
@@ -97,6 +104,8 @@ def service_table(
     entries: dict[Entry, str] = {}
     if facts.vip and ":" not in facts.vip:
         entries |= _family("vip", facts.vip, targets, facts.affinity)
+    for _, address in facts.static:
+        entries |= _family("vip", address, targets, facts.affinity)
     inside = tuple(filter(layout.holds, arrangement))
     inner = _sticky(inside) if facts.affinity else inside
     for port in ports:
@@ -107,11 +116,12 @@ def service_table(
     return ServiceTable(arrangement, entries)
 
 
-def service_keys(vip: str, ports: Iterable[HeldPort]) -> frozenset[Entry]:
-    """Return the entries by which packets find a service: its address, and its ports."""
+def service_keys(facts: ServiceFacts | None, ports: Iterable[HeldPort]) -> frozenset[Entry]:
+    """Return the entries by which packets find a service: its addresses, and its ports."""
     keys = {_port_key(port.protocol, port.host_ip, port.number) for port in ports}
-    if vip:
-        keys.add(("vip", vip))
+    if facts is not None:
+        own = (facts.vip, *(address for _, address in facts.static))
+        keys |= {("vip", address) for address in own if address}
     return frozenset(Entry(f"{family}s", key) for family, key in keys)
 
 
@@ -132,17 +142,28 @@ def host_entries(held: Iterable[tuple[HeldPort, str]]) -> Entries:
 
 
 def membership_entries(
-    vip: str, views: Iterable[EndpointView], networks: Collection[str], layout: Layout
+    facts: ServiceFacts | None,
+    views: Iterable[EndpointView],
+    networks: Collection[str],
+    layout: Layout,
 ) -> Entries:
     """Return what tells a service and its containers from strangers, for the filter.
 
+    An address that the file names is told even without an endpoint, and where nobody is on its
+    network: it never goes to the machine's router.
+
     Args:
-        vip: The service's own address; empty without one.
+        facts: The service as a whole; None: nobody publishes it.
         views: All its known endpoints, whatever their health.
         networks: Full names of the Compose networks that containers of this node are on.
         layout: The cluster's range: other addresses are nodes', which need no entry.
     """
     entries: dict[Entry, str] = {}
+    vip = facts.vip if facts is not None else ""
+    for network, address in facts.static if facts is not None else ():
+        entries[Entry(STATICS, address)] = ""
+        if network in networks:
+            entries[Entry(network_name(network), address)] = ""
     for view in views:
         endpoint = view.endpoint
         if not endpoint.address or view.member_state is MemberState.LEFT:

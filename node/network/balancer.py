@@ -230,7 +230,6 @@ class Balancer:
         layout = self._tables.layout
         entries: Entries = {}
         ports: tuple[HeldPort, ...] = ()
-        vip = facts.vip if facts is not None else ""
         if facts is None:
             self._places.pop(key, None)
             self._claims.keep_only(name, ())
@@ -240,9 +239,11 @@ class Balancer:
             table = service_table(facts, views, ports, layout, self._places.get(key, ()))
             self._places[key], entries = table.places, table.entries
             if self._earlier is not None:
-                entries = self._beside_earlier(key, views, vip, ports, entries)
+                entries = self._beside_earlier(key, views, facts, ports, entries)
         self._tables.put(f"service {name}", entries)
-        self._tables.put(f"members {name}", membership_entries(vip, views, self._networks, layout))
+        self._tables.put(
+            f"members {name}", membership_entries(facts, views, self._networks, layout)
+        )
         self._tables.put(f"host {name}", host_entries(self._held(key, views)))
         self._note_flows(key, views, ports if entries else ())
 
@@ -250,7 +251,7 @@ class Balancer:
         self,
         key: ServiceKey,
         views: Sequence[EndpointView],
-        vip: str,
+        facts: ServiceFacts,
         ports: Iterable[HeldPort],
         entries: Entries,
     ) -> Entries:
@@ -265,7 +266,7 @@ class Balancer:
             own = {view.endpoint.address for view in views if view.node_id == self._node_id}
             self._drop_earlier(
                 lambda address: self._is_own(address) and address not in own,
-                service_keys(vip, ports),
+                service_keys(facts, ports),
             )
         is_ready = any(standing(view)[0] is Standing.READY for view in views)
         return entries if is_ready else {}

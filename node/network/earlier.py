@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from node.network.ruleset import FAMILIES, pick_name, place_name
+from node.network.ruleset import FAMILIES, STATICS, pick_name, place_name
 from node.network.tables import Entries, Entry
 
 __all__ = ["Earlier"]
@@ -39,7 +39,7 @@ class Earlier:
         self._members = {
             Entry(name, key): ""
             for name, elements in found.items()
-            if name == "known" or name.startswith("net_")
+            if name in ("known", STATICS) or name.startswith("net_")
             for key in elements
         }
         self._targets: dict[Entry, _Target] = {}

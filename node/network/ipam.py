@@ -103,23 +103,16 @@ def gateway(subnet: str) -> str:
     return str(_network(subnet)[1])
 
 
-def allocate(
-    pool: Pool, task_id: TaskId, now_unix_s: float, wanted: str = ""
-) -> Allocated | NoAddress:
+def allocate(pool: Pool, task_id: TaskId, now_unix_s: float) -> Allocated | NoAddress:
     """Return an address for a task; one that it holds already stays its own.
 
     Args:
         pool: The state.
         task_id: The task.
         now_unix_s: Wall clock.
-        wanted: The one address that will do; empty: any.
     """
     if held := pool.held.get(task_id):
-        if wanted and wanted != held:
-            return NoAddress(f"the task holds {held} and cannot get {wanted} beside it", False)
         return Allocated(pool, held)
-    if wanted:
-        return _allocate_wanted(pool, task_id, wanted)
     found = _next_free(pool, now_unix_s) or _longest_rested(pool, now_unix_s)
     if found is not None:
         return _taken(pool, task_id, found)
@@ -159,18 +152,6 @@ def release(pool: Pool, task_id: TaskId, now_unix_s: float) -> Pool:
     held = {task: other for task, other in pool.held.items() if task != task_id}
     resting = {**pool.resting, address: now_unix_s}
     return replace(pool, held=held, resting=resting)
-
-
-def _allocate_wanted(pool: Pool, task_id: TaskId, wanted: str) -> Allocated | NoAddress:
-    if not _is_given_out(pool, wanted):
-        return NoAddress(
-            f"the static address {wanted} is not one of this node's subnet {pool.subnet}; "
-            "leave it out: services find each other by name",
-            False,
-        )
-    if wanted in pool.held.values():
-        return NoAddress(f"the static address {wanted} is held by another task", True)
-    return _taken(pool, task_id, wanted)
 
 
 def _taken(pool: Pool, task_id: TaskId, address: str) -> Allocated:

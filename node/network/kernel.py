@@ -14,11 +14,11 @@ from typing import Final
 from dray.errors import DrayError
 from node.network.commands import CommandFailed, run_tool
 from node.network.firewall import Firewall
-from node.network.observed import Observed, parse_links, parse_routes
+from node.network.observed import Observed, Route, parse_links, parse_routes
 from node.network.plan import SYSCTLS, Step, StepKind
 from node.network.ruleset import BRIDGE
 
-__all__ = ["Hairpins", "carry_out", "observe"]
+__all__ = ["Hairpins", "carry_out", "observe", "routes"]
 
 _SYSCTL_FOLDER: Final = Path("/proc/sys")
 _BRIDGE_FILTER: Final = "net.bridge.bridge-nf-call-iptables"
@@ -37,12 +37,21 @@ def observe() -> Observed:
     chain, rules = _forward_rules()
     return Observed(
         links=parse_links(run_tool("ip", "-j", "-d", "address", "show")),
-        routes=parse_routes(run_tool("ip", "-j", "-4", "route", "show", "table", "main")),
+        routes=routes(),
         sysctls=dict(_sysctls((*SYSCTLS, _BRIDGE_FILTER))),
         forward_chain=chain,
         forward_rules=rules,
         is_table_whole=Firewall().exists(),
     )
+
+
+def routes() -> tuple[Route, ...]:
+    """Return the IPv4 routes of the main table.
+
+    Raises:
+        DrayError: The tool is missing or failed.
+    """
+    return parse_routes(run_tool("ip", "-j", "-4", "route", "show", "table", "main"))
 
 
 def carry_out(steps: Sequence[Step], forward_chain: str) -> None:

@@ -60,9 +60,11 @@ from node.network.plan import (
     Plan,
     StepKind,
     docker_network,
+    machine_routes,
     peer_steps,
     plan,
 )
+from node.network.ranges import static_conflicts
 from node.network.ruleset import TUNNEL_PORT
 from node.ports import Attached, AttachRefused, NetworkConfig
 from node.runtime.base import ContainerNetwork
@@ -326,15 +328,12 @@ class MachineNetwork:
             reasons = "; ".join(fault.message for fault in self.problems())
             message = "the node's network is not ready yet"
             return AttachRefused(f"{message}: {reasons}" if reasons else message, retryable=True)
-        wanted = {each.ipv4_address for each in template.networks if each.ipv4_address}
-        if len(wanted) > 1:
-            return AttachRefused(
-                f"a container has one address, and the file names {', '.join(sorted(wanted))}: "
-                "leave ipv4_address out"
-            )
-        outcome = allocate(
-            self._attachments.pool, task.task_id, self._clock.unix_s(), next(iter(wanted), "")
-        )
+        static = [each.ipv4_address for each in template.networks if each.ipv4_address]
+        if static:
+            routes = machine_routes(await self._of_machine(kernel.routes))
+            if taken := static_conflicts(static, routes):
+                return AttachRefused("; ".join(taken))
+        outcome = allocate(self._attachments.pool, task.task_id, self._clock.unix_s())
         if isinstance(outcome, NoAddress):
             return AttachRefused(outcome.message, retryable=outcome.retryable)
         before = self._attachments.tasks.get(task.task_id)

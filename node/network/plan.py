@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -33,6 +33,7 @@ __all__ = [
     "StepKind",
     "docker_network",
     "layout",
+    "machine_routes",
     "peer_steps",
     "plan",
 ]
@@ -139,6 +140,15 @@ def plan(config: NetworkConfig, observed: Observed) -> Plan:
     return Plan(tuple(steps), waiting=waiting)
 
 
+def machine_routes(routes: Iterable[Route]) -> list[MachineRoute]:
+    """Return the routes that lead somewhere, for `ranges`."""
+    return [
+        MachineRoute(route.destination, route.device, not route.gateway)
+        for route in routes
+        if route.kind == "unicast"
+    ]
+
+
 def _blocked(config: NetworkConfig, observed: Observed) -> Iterator[str]:
     if ipaddress.ip_address(config.address).version != 4:
         yield (
@@ -150,14 +160,9 @@ def _blocked(config: NetworkConfig, observed: Observed) -> Iterator[str]:
             f"no interface of this machine has the advertised address {config.address}: "
             "start the node with one that it has (--advertise)"
         )
-    routes = [
-        MachineRoute(route.destination, route.device, not route.gateway)
-        for route in observed.routes
-        if route.kind == "unicast"
-    ]
     yield from range_conflicts(
         (config.range_cidr, config.vip_range_cidr),
-        routes,
+        machine_routes(observed.routes),
         own_devices=frozenset({BRIDGE, TUNNEL}),
         peers=(config.address, *(peer.address for peer in config.peers)),
     )

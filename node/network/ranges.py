@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-__all__ = ["MachineRoute", "range_conflicts"]
+__all__ = ["MachineRoute", "range_conflicts", "static_conflicts"]
 
 _Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
@@ -76,6 +76,30 @@ def range_conflicts(
             if _collides(destination, one, route)
         ]
     return tuple(dict.fromkeys(found))
+
+
+def static_conflicts(addresses: Iterable[str], routes: Iterable[MachineRoute]) -> tuple[str, ...]:
+    """Return a sentence for every address of a service that may be a neighbour's of the machine.
+
+    Containers of this machine would no longer reach who is there. (A router's wide route loses one
+    address, as with the cluster's ranges.)
+
+    Args:
+        addresses: IPv4 addresses that files name for services, outside the cluster's ranges.
+        routes: All routes of the machine's main table.
+    """
+    known = [
+        (ipaddress.ip_network(route.destination), route)
+        for route in routes
+        if route.device and route.is_on_link and route.destination != "default"
+    ]
+    return tuple(
+        f"the address {address} of the service lies in the machine's own route "
+        f"{route.destination} (interface {route.device}): name another ipv4_address"
+        for address in addresses
+        for network, route in known
+        if ipaddress.ip_address(address) in network
+    )
 
 
 def _collides(destination: _Network, wanted: _Network, route: MachineRoute) -> bool:

@@ -10,8 +10,9 @@ service's own address, every port), `pub` (a published port on every address of 
 (a published port on one address). So no rule is walked per service, no packet mark is used, and a
 changed endpoint is one changed element.
 
-A container's packets for a VIP are translated only if it shares a network with the service; else
-they stay what they are and are refused. (Refusing them behind the translation fails between
+A container's packets for a VIP, or for an address that a file names for a service (it is one more
+key of the family `vip`), are translated only if it shares a network with the service; else they
+stay what they are and are refused. (Refusing them behind the translation fails between
 neighbours: the kernel sends the reset past it.)
 
 Filtering decides at the destination's node, before Docker's own rules (priority -5 against 0): the
@@ -33,6 +34,7 @@ __all__ = [
     "FAMILIES",
     "PLACES_MAX",
     "SKELETON_CHAINS",
+    "STATICS",
     "STICKY_PLACES",
     "TABLE",
     "TUNNEL",
@@ -50,6 +52,7 @@ __all__ = [
 TABLE: Final = "dray"
 BRIDGE: Final = "dray0"
 TUNNEL: Final = "dray-vx"
+STATICS: Final = "statics"  # services' further addresses, that Compose files name
 TUNNEL_PORT: Final = 4790  # VXLAN GPE (IANA)
 SKELETON_CHAINS: Final = frozenset(
     {
@@ -135,7 +138,7 @@ def skeleton(layout: Layout) -> list[str]:
 
 
 def _sets() -> list[str]:
-    addresses = ("peers", "gateways", "known", "egress")
+    addresses = ("peers", "gateways", "known", "egress", STATICS)
     return [
         *(f"set {name} {{ type ipv4_addr; }}" for name in addresses),
         "set sources { type ipv4_addr . ether_addr; }",
@@ -164,7 +167,7 @@ def _filter(layout: Layout) -> list[str]:
         # A service without endpoints, or an address that no node has (`plan.py` routes it here).
         f"ip daddr != {layout.subnet} goto deny",
         # Published ports are open to everybody, also to containers of other networks.
-        f"ct status dnat ct original ip daddr != {layout.vip_range_cidr} accept",
+        f"ct status dnat {_is_published(layout)} accept",
         f'iifname "{TUNNEL}" ip saddr @gateways accept',  # a peer itself, and what came through it
         f"ip saddr {layout.range_cidr} ip daddr vmap @locals",
         "drop",
@@ -173,6 +176,7 @@ def _filter(layout: Layout) -> list[str]:
         "ip saddr . ether saddr != @sources drop",
         f'oifname "{TUNNEL}" accept',  # the destination's node decides
         f"ip daddr {cluster} goto deny",  # no node has that address: never to the machine's router
+        f"ip daddr @{STATICS} goto deny",  # not translated: of another network, or nobody serves it
         "ip saddr @egress accept",
         "goto deny",
         "}",
@@ -244,6 +248,7 @@ def _translation(layout: Layout) -> list[str]:
         "chain pre {",
         "type nat hook prerouting priority -105; policy accept;",
         f'iifname "{BRIDGE}" ip daddr {layout.vip_range_cidr} ip saddr vmap @askers',
+        f'iifname "{BRIDGE}" ip daddr @{STATICS} ip saddr vmap @askers',
         *published,
         "}",
         "chain out {",
@@ -257,12 +262,17 @@ def _translation(layout: Layout) -> list[str]:
         f"ip saddr . ip daddr @selves ct status dnat snat to {layout.gateway}",
         # Replies must come back through this node, which knows of the translation.
         f'oifname "{TUNNEL}" ip saddr != {layout.range_cidr} snat to {layout.gateway}',
-        f'oifname "{TUNNEL}" ct status dnat ct original ip daddr != {layout.vip_range_cidr} '
-        f"snat to {layout.gateway}",
+        f'oifname "{TUNNEL}" ct status dnat {_is_published(layout)} snat to {layout.gateway}',
         f"oifname {own} ip saddr 127.0.0.0/8 snat to {layout.gateway}",
         f"ip saddr {layout.subnet} oifname != {own} ip daddr != {layout.range_cidr} masquerade",
         "}",
     ]
+
+
+def _is_published(layout: Layout) -> str:
+    """Return the match of translated packets whose client asked a node, not a service's address."""
+    original = "ct original ip daddr"
+    return f"{original} != {layout.vip_range_cidr} {original} != @{STATICS}"
 
 
 def place_name(family: str, place: int) -> str:

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from dray.addresses import static_address_problem
 from dray.convert.wire import CONTENT_BYTES_MAX
 from dray.errors import AlreadyExists, InvalidRequest, ResourceExhausted
 from dray.model import (
@@ -44,6 +45,7 @@ def check_project(spec: ProjectSpec) -> None:
         _check_unique(section, (entry.key for entry in getattr(spec, section)))
     for service in spec.services:
         _check_service(spec, service)
+        _check_static(spec, service)
     for section, entries in (("configs", spec.configs), ("secrets", spec.secrets)):
         for entry in entries:
             if len(entry.content) > CONTENT_BYTES_MAX:
@@ -85,6 +87,20 @@ def _check_service(spec: ProjectSpec, service: ServiceSpec) -> None:
         for name in names:
             if name not in known:
                 raise _wrong(f"{field}.{section}", f"{name!r} is not among the project's {section}")
+
+
+def _check_static(spec: ProjectSpec, service: ServiceSpec) -> None:
+    """Refuse addresses that the network's subnets do not allow."""
+    pools = {
+        network.key: [(pool.subnet, pool.gateway) for pool in network.ipam_pools]
+        for network in spec.networks
+    }
+    for attachment in service.task.networks:
+        if told := attachment.ipv4_address:
+            problem = static_address_problem(told, pools[attachment.network])
+            if problem:
+                place = f"services.{service.name}.networks.{attachment.network}.ipv4_address"
+                raise _wrong(place, f"is no address for it: {problem}")
 
 
 def _check_unique(section: str, names: Iterable[str]) -> None:

@@ -38,6 +38,7 @@ from dray.model import (
 )
 from dray.names import RequestId
 from dray.views import ServiceChange
+from scheduler.api.static_addresses import check_static, claims, static_addresses
 from scheduler.store.base import TXN_KEYS_MAX, Compare, CompareField, Delete, Operation, Put
 from scheduler.store.codec import encode
 from scheduler.store.keys import (
@@ -171,7 +172,12 @@ class ProjectEdit:
         return record
 
     def put_service(self, spec: ServiceSpec, *, reverted_from: int = 0) -> ServiceRevision:
-        """Give a service its next revision; return its number."""
+        """Give a service its next revision; return its number.
+
+        Raises:
+            InvalidRequest: It is too large, or asks for an address that it cannot have.
+        """
+        check_static(self.snapshot, spec)
         key = ServiceKey(self.project, spec.name)
         old = self.snapshot.services.get(key)
         last = max(self._numbers.get(spec.name, 0), old.revision if old else 0)
@@ -204,6 +210,7 @@ class ProjectEdit:
         old = self.snapshot.services[key]
         if old.vip:
             self._vips[old.vip] = None
+        self._vips |= dict.fromkeys(static_addresses(old.spec))
 
     def write(self, *operations: Operation) -> None:
         """Add writes of keys that are neither services nor addresses."""
@@ -231,6 +238,7 @@ class ProjectEdit:
             is_complete: Whether nothing is left to do.
 
         Raises:
+            AlreadyExists: An address that a file names is another service's.
             ResourceExhausted: It does not fit into one transaction.
         """
         if not self._services and not self._more and record == self.record:
@@ -240,6 +248,7 @@ class ProjectEdit:
                 StoreRevision(self.revision),
             )
             return Draft((same,), (), self.snapshot, changes, self.revision, warnings)
+        self._vips |= claims(self.snapshot, self.project, self._services)
         written = self._stamped(record)
         put = Put(project_key(self.project), encode(written))
         operations = (put, *self._operations())
@@ -252,7 +261,8 @@ class ProjectEdit:
             *(
                 Compare(vip_key(address), CompareField.MOD_REVISION, StoreRevision(0))
                 for address, owner in self._vips.items()
-                if owner is not None
+                # What moves within the project is there already, and only its own writes move it.
+                if owner is not None and address not in self.snapshot.vips
             ),
         ]
         if self._has_new_ports:  # nobody else has published one since the snapshot

@@ -29,6 +29,7 @@ from dray.views import ChangeKind, ServiceChange, SpecChange
 from scheduler.api.checks import REPLICAS_MAX, check_project, with_ports
 from scheduler.api.contents import without_bytes
 from scheduler.api.edit import Call, Draft, ProjectEdit, conflict
+from scheduler.api.static_addresses import static_addresses
 from scheduler.store.records import ProjectRecord
 from scheduler.store.snapshot import Snapshot
 
@@ -261,18 +262,20 @@ def remove_project(snapshot: Snapshot, project: str, call: Call, *, remove_volum
     edit = ProjectEdit(snapshot, check_label(project, "project"), call)
     if edit.record is None:
         raise NotFound(f"there is no project {project!r}", hint="see `dray ls`")
-    names = sorted(edit.services)
-    fitting = names[: (edit.room - 1) // _OPERATIONS_OF_A_REMOVAL]
+    room = edit.room - 1
     changes = []
-    for name in fitting:
-        changes.append(_unchanged(edit.services[name], ChangeKind.REMOVED))
+    for name, removed in sorted(edit.services.items()):
+        room -= _OPERATIONS_OF_A_REMOVAL + len(static_addresses(removed.spec))
+        if room < 0:
+            break
+        changes.append(_unchanged(removed, ChangeKind.REMOVED))
         edit.remove_service(name)
     record = dataclasses.replace(
         edit.record,
         is_removing=True,
         remove_volumes=remove_volumes or edit.record.remove_volumes,
     )
-    return edit.draft(record, tuple(changes), is_complete=len(fitting) == len(names))
+    return edit.draft(record, tuple(changes), is_complete=len(changes) == len(edit.services))
 
 
 def scale_services(

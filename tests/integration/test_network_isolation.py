@@ -7,10 +7,19 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from dray.model import NetworkSpec
+from dray.model import (
+    ContainerSpec,
+    ImageOptions,
+    NetworkAttachment,
+    NetworkSpec,
+    TaskTemplate,
+)
+from node.network.ipam import gateway
+from node.ports import AttachRefused
 from tests.integration.network_rig import (
     CLIENT,
     PORT,
@@ -43,6 +52,7 @@ SERVICES: dict[str, tuple[str, ...]] = {
 NETWORKS = [NetworkSpec(name, f"{PROJECT}_{name}", internal=name == "vault") for name in (
     "front", "back", "vault",
 )]  # fmt: skip
+STATIC = "10.5.0.9"  # of a subnet that no machine here has a way to
 DOMAIN = f"{PROJECT}.dray.internal"
 LISTENER = """
 import socket
@@ -219,6 +229,41 @@ def test_internal_networks_have_no_way_out(cluster: Cluster) -> None:
     finally:
         server.kill()
         server.communicate()
+
+
+def test_an_address_that_a_file_names_leads_to_its_service(cluster: Cluster) -> None:
+    """From its network, on the same host and across, also after a restart at another address.
+
+    Containers of other networks are refused, as all are while nobody serves it.
+    """
+    asked: list[Try] = [("tcp", STATIC, PORT, 2**16), ("udp", STATIC, PORT, 1_000)]
+    friends = [cluster.boxes[name] for name in ("web.1", "api.2", "job.1", "job.2")]
+    strangers = [cluster.boxes[name] for name in ("edge.1", "edge.2", "keys.1", "log.2")]
+    back = cluster.networks["back"].name
+    cluster.services["sql"] = replace(service(7), static=((back, STATIC),))
+    for slot, node in enumerate(cluster.nodes[:2], start=1):
+        box = cluster.start(node, "sql", slot, ("back",))
+        cluster.tell()
+        for friend in friends:
+            assert friend.reach(asked) == [[box.name, friend.address]] * 2
+        assert box.reach(asked) == [[box.name, gateway(node.config.subnet)]] * 2
+        for stranger in strangers:
+            assert stranger.reach(asked[:1]) == ["ConnectionRefusedError"]
+        cluster.remove(box)
+    for each in (*friends, *strangers):
+        assert each.reach(asked[:1]) == ["ConnectionRefusedError"]
+
+
+def test_an_address_of_the_machines_neighbours_is_none_for_a_service(cluster: Cluster) -> None:
+    """The node says whose it may be, and starts nothing."""
+    node = cluster.nodes[0]
+    template = TaskTemplate(
+        ContainerSpec(ImageOptions("web:1")),
+        networks=(NetworkAttachment("back", ipv4_address=cluster.lab.switch_address),),
+    )
+    outcome = node.ask("attach", cluster.task("sql", 3), template, cluster.parts(), ())
+    assert isinstance(outcome, AttachRefused)
+    assert f"{cluster.lab.switch_address} of the service lies in the machine's" in outcome.message
 
 
 def test_published_ports_are_open_to_all_containers(cluster: Cluster) -> None:

@@ -12,6 +12,9 @@ from dray.errors import DrayError
 from dray.model import (
     ClusterRecord,
     EndpointMode,
+    IpamPool,
+    NetworkAttachment,
+    NetworkSpec,
     ProjectSpec,
     PublishMode,
     ServiceKey,
@@ -22,6 +25,7 @@ from dray.names import RequestId
 from dray.views import ChangeKind
 from scheduler.api import writes
 from scheduler.api.edit import Call, Draft
+from scheduler.api.static_addresses import static_addresses
 from scheduler.store import keys
 from scheduler.store.base import Change, Committed, Delete, Operation, Put, Txn
 from scheduler.store.codec import encode
@@ -81,6 +85,11 @@ class World:
     def check(self, before: Snapshot, after: Snapshot) -> None:
         """Check what holds of every store."""
         vips = {record.vip: key for key, record in after.services.items() if record.vip}
+        vips |= {
+            address: key
+            for key, record in after.services.items()
+            for address in static_addresses(record.spec)
+        }
         assert dict(after.vips) == vips, "an address is lost, or has two owners"
         ports = [
             (port.published, port.protocol)
@@ -104,11 +113,12 @@ class World:
 
 
 def _service(
-    name: str, image: str, replicas: int, mode: EndpointMode, ports: list[int]
+    name: str, image: str, replicas: int, mode: EndpointMode, ports: list[int], address: str
 ) -> ServiceSpec:
     published = tuple(a_port(80 + number, port) for number, port in enumerate(ports))
     made = a_service(name, image=image, replicas=replicas, ports=published)
-    return replace(made, endpoint_mode=mode)
+    networks = (NetworkAttachment("n", ipv4_address=address),) if address else ()
+    return replace(made, endpoint_mode=mode, task=replace(made.task, networks=networks))
 
 
 SERVICES = st.builds(
@@ -118,11 +128,15 @@ SERVICES = st.builds(
     st.integers(0, 3),
     st.sampled_from(EndpointMode),
     st.lists(st.sampled_from([0, 8080, 8081]), max_size=2, unique=True),
+    st.sampled_from(["", "", "10.5.0.8", "10.5.0.9"]),
 )
+NETWORKS = (NetworkSpec("n", "n", ipam_pools=(IpamPool("10.5.0.0/24"),)),)
 
 
 SPECS = st.builds(
-    lambda name, services: ProjectSpec(name, tuple(sorted(services, key=lambda each: each.name))),
+    lambda name, services: ProjectSpec(
+        name, tuple(sorted(services, key=lambda each: each.name)), NETWORKS
+    ),
     st.sampled_from(PROJECTS),
     st.lists(SERVICES, max_size=3, unique_by=lambda service: service.name),
 )

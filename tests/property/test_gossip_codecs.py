@@ -113,6 +113,7 @@ services = st.builds(
     st.lists(published, max_size=3).map(tuple),
     st.booleans(),
     st.lists(endpoints, max_size=20).map(tuple),
+    st.sets(st.tuples(short, ip4), max_size=3).map(lambda found: tuple(sorted(found))),
 )
 
 rumours = st.one_of(

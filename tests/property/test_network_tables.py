@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,8 +42,10 @@ def test_changes_lead_where_a_new_table_starts(
     for number, views, affinity, is_written in changes:
         vip = f"10.224.0.{number}"
         port = HeldPort("tcp", "", 8000 + number // 2, 80)  # two services each want one
+        static = (("a", "10.5.0.9"),) if number % 2 else ()  # several services want it
+        known = replace(facts(vip, affinity=affinity), static=static)
         table = service_table(
-            facts(vip, affinity=affinity),
+            known,
             views,
             [port],
             LAYOUT,
@@ -49,7 +53,7 @@ def test_changes_lead_where_a_new_table_starts(
         )
         places[number] = table.places
         tables.put(f"service {number}", table.entries)
-        tables.put(f"members {number}", membership_entries(vip, views, {"a"}, LAYOUT))
+        tables.put(f"members {number}", membership_entries(known, views, {"a"}, LAYOUT))
         task = LocalTask(f"10.192.2.{number + 2}", "02:42:00:00:00:01", ("a",), affinity)
         tables.put("task", local_entries(task, tables))
         if is_written:

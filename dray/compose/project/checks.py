@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from typing import Final, TypeAlias
+from typing import Final
 
+from dray.addresses import static_address_problem
 from dray.compose import xdray
 from dray.compose.place import Place
 from dray.model import (
@@ -28,8 +29,7 @@ from dray.names import dns_label
 __all__ = ["check_project"]
 
 _GLOBAL: Final = (ServiceModeKind.GLOBAL, ServiceModeKind.GLOBAL_JOB)
-_Address: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
-_Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
+_NAME_SUBNET: Final = "write `ipam: {{config: [{{subnet: 10.5.0.0/24}}]}}` under networks.{0}"
 
 
 def check_project(root: Place, project: ProjectSpec) -> None:
@@ -131,52 +131,42 @@ def _check_port(place: Place, port: PublishedPort, service: ServiceSpec) -> None
 
 def _check_addresses(root: Place, project: ProjectSpec) -> None:
     subnets = {
-        network.key: _subnets(root.at("networks", network.key)) for network in project.networks
+        network.key: _pools(root.at("networks", network.key)) for network in project.networks
     }
-    taken: dict[tuple[str, str], str] = {}
+    taken: dict[str, str] = {}
     for service in project.services:
         for attachment in service.task.networks:
             place = root.at("services", service.name, "networks", attachment.network)
-            for key, told in (
-                ("ipv4_address", attachment.ipv4_address),
-                ("ipv6_address", attachment.ipv6_address),
-            ):
-                if not told:
-                    continue
-                _check_address(place.at(key), told, service, subnets.get(attachment.network, []))
-                other = taken.setdefault((attachment.network, told), service.name)
-                if other != service.name:
-                    place.at(key).fault(f"{told} is also that of {other}")
+            told = attachment.ipv4_address
+            if not told:
+                continue
+            place = place.at("ipv4_address")
+            several = _several(service)
+            if several:
+                place.fault(f"one address, and {several}", "remove it, or run one replica")
+            pools = subnets.get(attachment.network, [])
+            problem = static_address_problem(told, pools)
+            if problem:
+                place.fault(problem, "" if pools else _NAME_SUBNET.format(attachment.network))
+            other = taken.setdefault(told, service.name)
+            if other != service.name:
+                place.fault(f"{told} is also that of {other}")
 
 
-def _subnets(place: Place) -> list[_Network]:
-    found: list[_Network] = []
+def _pools(place: Place) -> list[tuple[str, str]]:
+    """Return subnet and gateway of each pool of a network."""
+    found: list[tuple[str, str]] = []
     for item in place.at("ipam", "config").items():
         told = item.at("subnet")
         if not told.is_given:
             continue
         try:
-            found.append(ipaddress.ip_network(told.text()))
+            ipaddress.ip_network(told.text())
         except ValueError:
             told.fault(f"{told.value!r} is not a subnet", "write it as 10.5.0.0/24")
+        else:
+            found.append((told.text(), item.at("gateway").text()))
     return found
-
-
-def _check_address(place: Place, told: str, service: ServiceSpec, subnets: list[_Network]) -> None:
-    several = _several(service)
-    if several:
-        place.fault(f"one address, and {several}", "remove it, or run one replica")
-    try:
-        address: _Address = ipaddress.ip_address(told)
-    except ValueError:
-        place.fault(f"{told!r} is not an IP address")
-        return
-    wanted = 4 if place.name == "ipv4_address" else 6
-    if address.version != wanted:
-        place.fault(f"{told} is an IPv{address.version} address")
-    elif subnets and not any(address in subnet for subnet in subnets):
-        shown = ", ".join(str(subnet) for subnet in subnets)
-        place.fault(f"{told} is outside the network's {shown}")
 
 
 # ---- one service ---------------------------------------------------------------------------------

@@ -19,7 +19,18 @@ from dray.errors import (
     ResourceExhausted,
     RevisionConflict,
 )
-from dray.model import ConfigSpec, Dependency, FileMount, ProjectSpec, PublishMode, SecretSpec
+from dray.model import (
+    ConfigSpec,
+    Dependency,
+    FileMount,
+    IpamPool,
+    NetworkAttachment,
+    NetworkSpec,
+    ProjectSpec,
+    PublishMode,
+    SecretSpec,
+    ServiceSpec,
+)
 from dray.names import RequestId
 from dray.views import ChangeKind
 from scheduler.store import keys
@@ -360,6 +371,92 @@ async def test_writes_that_race_follow_one_another(new_store: NewStore) -> None:
                 (service, revision) for service in ("db", "web") for revision in range(2, 6)
             ]
             assert len({each.revision for each in replies}) == len(replies)
+
+
+def _static(name: str, address: str, *, image: str = "web:1", replicas: int = 1) -> ServiceSpec:
+    made = a_service(name, image=image, replicas=replicas)
+    attachments = (NetworkAttachment("n", ipv4_address=address),) if address else ()
+    return replace(made, task=replace(made.task, networks=attachments))
+
+
+def _static_project(*services: ServiceSpec, name: str = "shop") -> ProjectSpec:
+    network = NetworkSpec("n", f"{name}_n", ipam_pools=(IpamPool("10.5.0.0/24"),))
+    return ProjectSpec(name, services, (network,))
+
+
+async def test_an_address_that_a_file_names_has_one_owner(new_store: NewStore) -> None:
+    """It is refused to others with its owner's name, and nothing of their project is applied.
+
+    It stays over revisions, moves within the project, and is free once nobody names it.
+    """
+    async with cluster(new_store=new_store) as made, made.client() as client:
+
+        def owners() -> dict[str, str]:
+            vips = made.first.mirror.snapshot.vips
+            return {at: key.service for at, key in vips.items() if at.startswith("10.5.")}
+
+        await client.apply_project(_static_project(_static("web", "10.5.0.9")))
+        other = _static_project(a_service("api"), _static("db", "10.5.0.9"), name="other")
+        with pytest.raises(AlreadyExists, match=r"10.5.0.9 of other/db is that of shop/web"):
+            await client.apply_project(other)
+        with pytest.raises(NotFound):
+            await client.get_project("other")
+        await client.apply_project(_static_project(_static("web", "10.5.0.9", image="web:2")))
+        assert owners() == {"10.5.0.9": "web"}
+        moved = _static_project(_static("db", "10.5.0.9"), _static("web", "10.5.0.8"))
+        await client.apply_project(moved)
+        assert owners() == {"10.5.0.9": "db", "10.5.0.8": "web"}
+        with pytest.raises(AlreadyExists, match="is that of shop/db already"):
+            await client.revert_service("shop", "web")
+        await client.apply_project(_static_project(_static("db", ""), _static("web", "10.5.0.8")))
+        assert owners() == {"10.5.0.8": "web"}
+        await client.apply_project(other)
+        await client.remove_project("shop")
+        assert owners() == {"10.5.0.9": "db"}
+
+
+@pytest.mark.parametrize(
+    ("service", "told"),
+    [
+        (_static("web", "10.9.0.9"), "outside the network's 10.5.0.0/24"),
+        (_static("web", "10.5.0.255"), "broadcast address"),
+        (_static("web", "fd00::9"), "is an IPv6 address"),
+        (_static("web", "10.5.0.9", replicas=2), "is to run several tasks"),
+    ],
+)
+async def test_an_address_that_cannot_be_is_refused(service: ServiceSpec, told: str) -> None:
+    """Whoever wrote the request: the message names the field and the reason."""
+    async with cluster() as made, made.client() as client:
+        with pytest.raises(InvalidRequest, match=told) as caught:
+            await client.apply_project(_static_project(service))
+        assert "services.web.networks.n.ipv4_address" in str(caught.value)
+
+
+async def test_an_address_of_the_clusters_own_and_a_second_task_are_refused() -> None:
+    """A file cannot take what dray gives out; who has one address cannot be scaled."""
+    async with cluster() as made, made.client() as client:
+        network = NetworkSpec("n", "shop_n", ipam_pools=(IpamPool("10.224.0.0/24"),))
+        spec = ProjectSpec("shop", (_static("web", "10.224.0.9"),), (network,))
+        with pytest.raises(InvalidRequest, match=r"the cluster's own range 10\.224\.0\.0/16"):
+            await client.apply_project(spec)
+        await client.apply_project(_static_project(_static("web", "10.5.0.9")))
+        with pytest.raises(InvalidRequest, match="one address"):
+            await client.scale_services("shop", {"web": 2})
+
+
+async def test_projects_that_race_for_one_address(new_store: NewStore) -> None:
+    """Of two that ask for it on two schedulers one gets it; the other is told whose it is."""
+    async with (
+        cluster(2, new_store=new_store) as made,
+        made.client(made.schedulers[0]) as one,
+        made.client(made.schedulers[1]) as two,
+    ):
+        asked = [_static_project(_static("web", "10.5.0.9"), name=f"p{n}") for n in range(2)]
+        replies = await asyncio.gather(
+            one.apply_project(asked[0]), two.apply_project(asked[1]), return_exceptions=True
+        )
+        (refused,) = [each for each in replies if isinstance(each, BaseException)]
+        assert isinstance(refused, AlreadyExists)
 
 
 async def test_projects_that_race_share_no_address(new_store: NewStore) -> None:

@@ -25,9 +25,15 @@ COMPOSE: Final = (
     ),
     (
         "a key that is not carried out",
+        f"name: shop\nservices:\n  web: {{{BUSY}, networks: {{a: {{ipv6_address: 'fd00::9'}}}}}}\n"
+        "networks: {a: {}}\n",
+        ("compose.yaml:3", "ipv6_address", "not carried out yet"),
+    ),
+    (
+        "an address of no subnet",
         f"name: shop\nservices:\n  web: {{{BUSY}, networks: {{a: {{ipv4_address: 10.1.2.3}}}}}}\n"
         "networks: {a: {}}\n",
-        ("compose.yaml:3", "ipv4_address", "not carried out yet"),
+        ("compose.yaml:3", "ipv4_address", "of no subnet"),
     ),
     (
         "one port for two services",

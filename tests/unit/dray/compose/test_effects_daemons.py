@@ -97,6 +97,10 @@ SERVICE: Final[dict[str, _Case]] = {
         }.items()
     },
     "deploy.endpoint_mode": ({}, {"deploy": {"endpoint_mode": "dnsrr"}}),
+    "networks.*.ipv4_address": (
+        {"networks": {"front": {}}},
+        {"networks": {"front": {"ipv4_address": "10.5.0.9"}}},
+    ),
     **{
         f"deploy.{name}": ({}, {"deploy": {name: {"parallelism": 3}}})
         for name in ("update_config", "rollback_config")
@@ -239,6 +243,7 @@ SERVICE: Final[dict[str, _Case]] = {
     "x-dray.volume_loss": ({}, _x("volume_loss", "accept")),
     "x-dray.session_affinity": ({}, _x("session_affinity", "client_ip")),
 }
+_FRONT: Final = {"name": "shop_front", "ipam": {"config": [{"subnet": "10.5.0.0/24"}]}}
 # path: (an entry of the file's top, and the same with another value of the key)
 TOP: Final[dict[str, _Case]] = {
     "x-dray.gang": ({}, {"x-dray": {"gang": True}}),
@@ -271,7 +276,7 @@ def _projected(service: dict[str, Any], **top: object) -> Projected:
     config = a_config(
         service,
         **{
-            "networks": {"default": {"name": "shop_default"}, "front": {"name": "shop_front"}},
+            "networks": {"default": {"name": "shop_default"}, "front": _FRONT},
             "volumes": {"data": {"name": "shop_data"}},
             **{kind: {"a": {"name": "shop_a", "file": "/a"}} for kind in ("configs", "secrets")},
             **top,
@@ -281,6 +286,7 @@ def _projected(service: dict[str, Any], **top: object) -> Projected:
     services["db"] = {"image": "x", "command": None, "entrypoint": None}
     result = project_of(config, available=AVAILABLE)
     assert not result.refusals, [str(each) for each in result.refusals]
+    assert not result.faults, [str(each) for each in result.faults]
     return result
 
 

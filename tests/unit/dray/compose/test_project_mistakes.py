@@ -28,6 +28,7 @@ def _two(web: Config, db: Config, **top: object) -> Config:
     return config
 
 
+_SUBNET: Final = {"n": {"ipam": {"config": [{"subnet": "10.5.0.0/24"}]}}}
 MISTAKES: Final[dict[str, tuple[Config, str]]] = {
     "restart": (
         _service(restart="sometimes"),
@@ -273,7 +274,7 @@ MISTAKES: Final[dict[str, tuple[Config, str]]] = {
     "address replicas": (
         a_config(
             {"networks": {"n": {"ipv4_address": "10.5.0.2"}}, "deploy": {"replicas": 2}},
-            networks={"n": {}},
+            networks=_SUBNET,
         ),
         (
             "services.web.networks.n.ipv4_address: one address, and 2 replicas (remove it, "
@@ -281,12 +282,39 @@ MISTAKES: Final[dict[str, tuple[Config, str]]] = {
         ),
     ),
     "address text": (
-        a_config({"networks": {"n": {"ipv4_address": "10.5.0"}}}, networks={"n": {}}),
+        a_config({"networks": {"n": {"ipv4_address": "10.5.0"}}}, networks=_SUBNET),
         "services.web.networks.n.ipv4_address: '10.5.0' is not an IP address",
     ),
     "address version": (
-        a_config({"networks": {"n": {"ipv4_address": "fd00::1"}}}, networks={"n": {}}),
+        a_config({"networks": {"n": {"ipv4_address": "fd00::1"}}}, networks=_SUBNET),
         "services.web.networks.n.ipv4_address: fd00::1 is an IPv6 address",
+    ),
+    "address without a subnet": (
+        a_config({"networks": {"n": {"ipv4_address": "10.5.0.2"}}}, networks={"n": {}}),
+        (
+            "services.web.networks.n.ipv4_address: 10.5.0.2 is of no subnet: the file names none "
+            "for the network (write `ipam: {config: [{subnet: 10.5.0.0/24}]}` under networks.n)"
+        ),
+    ),
+    **{
+        f"address {number}": (
+            a_config({"networks": {"n": {"ipv4_address": f"10.5.0.{number}"}}}, networks=_SUBNET),
+            f"services.web.networks.n.ipv4_address: 10.5.0.{number} is {what} of 10.5.0.0/24",
+        )
+        for number, what in {
+            0: "the network's or the broadcast address",
+            1: "the gateway",
+            255: "the network's or the broadcast address",
+        }.items()
+    },
+    "address of the gateway": (
+        a_config(
+            {"networks": {"n": {"ipv4_address": "10.5.0.9"}}},
+            networks={
+                "n": {"ipam": {"config": [{"subnet": "10.5.0.0/24", "gateway": "10.5.0.9"}]}}
+            },
+        ),
+        "services.web.networks.n.ipv4_address: 10.5.0.9 is the gateway of 10.5.0.0/24",
     ),
     "subnet": (
         a_config(
@@ -302,7 +330,7 @@ MISTAKES: Final[dict[str, tuple[Config, str]]] = {
         _two(
             {"networks": {"n": {"ipv4_address": "10.5.0.2"}}},
             {"networks": {"n": {"ipv4_address": "10.5.0.2"}}},
-            networks={"n": {}},
+            networks=_SUBNET,
         ),
         "services.web.networks.n.ipv4_address: 10.5.0.2 is also that of db",
     ),

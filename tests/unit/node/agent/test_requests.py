@@ -155,7 +155,7 @@ def test_a_running_task_is_published_with_all_that_others_need() -> None:
             PublishedPort(80, 8080, name="http"),
             PublishedPort(53, 53, mode=PublishMode.HOST),
         ),
-        networks=(NetworkAttachment("front", aliases=("www",)),),
+        networks=(NetworkAttachment("front", aliases=("www",), ipv4_address="10.5.0.9"),),
         container_name="shop-web",
         expose=("9000-9001/udp", "80"),
         links=(Link("db", "database"),),
@@ -183,6 +183,7 @@ def test_a_running_task_is_published_with_all_that_others_need() -> None:
     facts = service_facts(share, states, "10.0.0.1")[ServiceKey("shop", "web")]
     assert (facts.vip, facts.affinity) == ("10.224.0.9", True)
     assert facts.published == (entry.ports[0],)
+    assert facts.static == (("shop_front", "10.5.0.9"),)
     first, second = facts.endpoints
     assert (first.address, first.draining, second.draining) == ("10.192.0.2", False, True)
     assert first.networks == ("shop_front",)

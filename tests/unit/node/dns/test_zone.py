@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from dray.model import EndpointPort, Health, MemberState, ServiceKey
+from dray.model import (
+    EndpointPort,
+    Health,
+    MemberState,
+    ServiceFacts,
+    ServiceKey,
+    ServiceRevision,
+)
 from node.dns.names import labels_of
 from node.dns.zone import NODE_ASKER, Asker
+from node.gossip.packing import pack_service
 from tests.dns_world import WEB, World, an_asker, an_endpoint, texts
 
 DB = ServiceKey("shop", "my_db")
@@ -173,6 +181,26 @@ def test_service_records() -> None:
 def test_reverse(address: str, asker: Asker, expected: list[str]) -> None:
     """Addresses of endpoints, services and nodes have names, for who may see what has them."""
     assert list(texts(two_projects().ask(address, "PTR", asker))) == expected
+
+
+def test_reverse_of_an_address_that_a_file_names() -> None:
+    """It is the service's name, for who is on the network that it is of."""
+    world = World()
+    value = pack_service(
+        ServiceFacts(
+            ServiceRevision(1),
+            "10.224.0.1",
+            endpoints=(an_endpoint(1, "10.192.0.1"),),
+            static=(("shop_default", "10.5.0.9"), ("shop_back", "10.6.0.9")),
+        )
+    )
+    assert isinstance(value, bytes)
+    world.merge("b", WEB, value)
+    name = ["web.shop.dray.internal."]
+    assert list(texts(world.ask("9.0.5.10.in-addr.arpa", "PTR", SHOP))) == name
+    assert list(texts(world.ask("9.0.6.10.in-addr.arpa", "PTR", Asker()))) == name
+    assert not world.zone.find(labels_of("9.0.5.10.in-addr.arpa"), BLOG).is_ours
+    assert world.addresses("web", SHOP) == ["10.224.0.1"], "a name leads to the VIP as before"
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from node.network.balance import (
     host_entries,
     membership_entries,
     published_ports,
+    service_keys,
     service_table,
 )
 from node.network.ruleset import PLACES_MAX, STICKY_PLACES
@@ -148,9 +149,27 @@ def test_who_is_known_and_of_which_network() -> None:
         view(3, state=MemberState.LEFT, networks=("shop_a",)),
     ]
     a = network_name("shop_a")
-    assert set(membership_entries(VIP, views, {"shop_a"}, LAYOUT)) == {
+    assert set(membership_entries(facts(), views, {"shop_a"}, LAYOUT)) == {
         Entry("known", ONE), Entry("known", TWO), Entry(a, ONE), Entry(a, VIP),
     }  # fmt: skip
+
+
+def test_an_address_that_the_file_names() -> None:
+    """It leads where the VIP leads, and is told even where nobody serves or may ask it."""
+    known = replace(facts(""), static=(("shop_a", "10.5.0.9"),))
+    views = [view(1, networks=("shop_a", "shop_b"))]
+    assert service_table(known, views, [], LAYOUT).entries == {
+        Entry("vips", "10.5.0.9"): "goto vip_pick_1",
+        Entry("vip_0", "10.5.0.9"): ONE,
+    }
+    assert service_table(known, [], [], LAYOUT).entries == {}
+    told = Entry("statics", "10.5.0.9")
+    assert set(membership_entries(known, [], {"shop_b"}, LAYOUT)) == {told}
+    found = membership_entries(known, views, {"shop_a", "shop_b"}, LAYOUT)
+    members = {Entry(network_name(name), ONE) for name in ("shop_a", "shop_b")}
+    mine = Entry(network_name("shop_a"), "10.5.0.9")
+    assert set(found) == {told, mine, Entry("known", ONE), *members}
+    assert service_keys(known, []) == {Entry("vips", "10.5.0.9")}
 
 
 def test_whose_connections_go_on() -> None:
@@ -175,5 +194,5 @@ def test_containers_on_their_machines_own_stack() -> None:
     assert table.entries[Entry("pubs", "tcp . 80")] == "goto pub_pick_1"
     assert flow_addresses([near, far], LAYOUT) == {ONE}
     a = network_name("shop_default")
-    found = membership_entries(VIP, [far], {"shop_default"}, LAYOUT)
+    found = membership_entries(facts(), [far], {"shop_default"}, LAYOUT)
     assert set(found) == {Entry(a, VIP)}

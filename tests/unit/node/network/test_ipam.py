@@ -27,16 +27,16 @@ def task(number: int) -> TaskId:
     return TaskId(f"task-{number}")
 
 
-def given(pool: Pool, number: int, now_s: float = 0.0, wanted: str = "") -> Allocated:
+def given(pool: Pool, number: int, now_s: float = 0.0) -> Allocated:
     """Return the outcome of an allocation that succeeds."""
-    outcome = allocate(pool, task(number), now_s, wanted)
+    outcome = allocate(pool, task(number), now_s)
     assert isinstance(outcome, Allocated), outcome
     return outcome
 
 
-def refused(pool: Pool, number: int, now_s: float = 0.0, wanted: str = "") -> NoAddress:
+def refused(pool: Pool, number: int, now_s: float = 0.0) -> NoAddress:
     """Return the outcome of an allocation that fails."""
-    outcome = allocate(pool, task(number), now_s, wanted)
+    outcome = allocate(pool, task(number), now_s)
     assert isinstance(outcome, NoAddress), outcome
     return outcome
 
@@ -86,18 +86,6 @@ def test_the_search_goes_round() -> None:
     pool = given(empty_pool(SMALL), 1).pool
     pool = release(pool, task(1), 0.0)
     assert given(pool, 2, REST_S * 2).address == "10.192.0.3"
-
-
-def test_static_addresses() -> None:
-    """One of this node's subnet that is free is given; all others are refused with the reason."""
-    pool = given(empty_pool(SMALL), 1, wanted="10.192.0.6").pool
-    assert pool.held[task(1)] == "10.192.0.6"
-    assert refused(pool, 2, wanted="10.192.0.6").retryable
-    for address in ("172.16.0.5", "10.192.0.1", "10.192.0.7", "nonsense"):
-        outcome = refused(pool, 2, wanted=address)
-        assert not outcome.retryable
-        assert address in outcome.message
-    assert not refused(pool, 1, wanted="10.192.0.4").retryable
 
 
 def test_adopting_follows_the_engine() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from node.network.ranges import MachineRoute, range_conflicts
+from node.network.ranges import MachineRoute, range_conflicts, static_conflicts
 
 RANGE, VIPS = "10.192.0.0/11", "10.224.0.0/16"
 OWN = frozenset({"dray0", "dray-vx"})
@@ -47,3 +47,22 @@ def test_ranges_that_overlap_each_other() -> None:
     """The ranges of containers and services must be apart."""
     (said,) = range_conflicts(["10.0.0.0/8", VIPS], [], own_devices=OWN)
     assert said == "the cluster's ranges 10.0.0.0/8 and 10.224.0.0/16 overlap"
+
+
+@pytest.mark.parametrize(
+    ("route", "is_taken"),
+    [
+        (MachineRoute("10.5.0.0/16", "eth0"), True),
+        (MachineRoute("10.5.0.9", "br7"), True),
+        (MachineRoute("10.5.0.0/16", "eth0", False), False),
+        (MachineRoute("default", "eth0"), False),
+        (MachineRoute("10.6.0.0/16", "eth0"), False),
+        (MachineRoute("10.0.0.0/8"), False),
+    ],
+    ids=["link", "host", "router", "default", "elsewhere", "unreachable"],
+)
+def test_addresses_that_files_name(route: MachineRoute, is_taken: bool) -> None:
+    """One that a neighbour of the machine may have is none for a service."""
+    found = static_conflicts(["10.5.0.9"], [route])
+    assert bool(found) is is_taken
+    assert all("10.5.0.9" in each and route.device in each for each in found)
