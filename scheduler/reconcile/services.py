@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -34,10 +34,10 @@ from scheduler.reconcile.budget import held_back
 from scheduler.reconcile.depends import unmet_dependency
 from scheduler.reconcile.held import Held
 from scheduler.reconcile.situation import Situation
-from scheduler.reconcile.slots import Slot, end_all, plan_slot
+from scheduler.reconcile.slots import Slot, WellSlots, end_all, first_task, plan_slot
 from scheduler.reconcile.suits import suits
 from scheduler.reconcile.volumes import Pinning, pinning_of
-from scheduler.rollout import SlotView, advance, target_of
+from scheduler.rollout import GOING, SlotView, advance, target_of
 from scheduler.store.records import JobVerdict, RolloutVerdict
 
 __all__ = ["ServicePlan", "plan_service", "subject_of"]
@@ -129,7 +129,7 @@ def _plan_running(
     held = situation.held.get(key, {})
     stored = situation.snapshot.rollouts.get(key)
     target = target_of(record, stored)
-    views = {number: _view(situation, key, target, held.get(number, [])) for number in wanted}
+    views = _views(situation, key, target, wanted, stored)
     can_go_back = stored is not None and bool(situation.record_of(key, stored.from_revision))
     step = advance(record, stored, views, situation.now_unix_s, can_go_back=can_go_back)
     _note_rollout(plan, key, step.verdict, stored)
@@ -145,23 +145,53 @@ def _plan_running(
     if stay:
         message = f"{len(stay)} of its tasks wait to leave nodes that are drained (unavailable_max)"
         plan.notes.append(Note(subject_of(key), message))
+    well = WellSlots(situation, record.spec, step.target)
     first = min(wanted, default=0)
     for number, node_id in sorted(wanted.items()):
+        items = held.get(number, [])
+        if well.needs_nothing(items, node_id):
+            continue
+        slot_key = SlotKey(key.project, key.service, number)
+        may_begin = base.may_begin and (not is_open or number == first)
+        if not items:
+            if may_begin:
+                plan.begins.append(
+                    first_task(situation, slot_key, step.target, node_id, base.pins)
+                )
+            continue
         is_waiting = number in step.waiting
-        slot = replace(
-            base,
-            key=replace(base.key, slot=number),
-            revision=_own(situation, key, views[number], step.target)
-            if is_waiting
-            else step.target,
+        slot = Slot(
+            slot_key,
+            _own(situation, key, views[number], step.target) if is_waiting else step.target,
+            spec=base.spec,
             may_replace=not is_waiting,
-            may_leave=number not in stay,
+            order=base.order,
+            is_singleton=base.is_singleton,
             pinned_to=node_id,
-            may_begin=base.may_begin and (not is_open or number == first),
+            pins=base.pins if not is_open or number == first else (),
+            waits_for_node=base.waits_for_node,
+            may_begin=may_begin,
+            may_leave=number not in stay,
+            replaces_for=base.replaces_for,
         )
-        if is_open and number != first:
-            slot = replace(slot, pins=())
-        plan.add(*plan_slot(situation, slot, held.get(number, [])))
+        plan.add(*plan_slot(situation, slot, items))
+
+
+def _views(
+    situation: Situation,
+    key: ServiceKey,
+    target: ServiceRevision,
+    wanted: Iterable[int],
+    stored: RolloutVerdict | None,
+) -> dict[int, SlotView]:
+    """Return what a rollout sees of the slots; nothing while there is none, and none is due."""
+    held = situation.held.get(key, {})
+    is_going = stored is not None and stored.state in GOING
+    if not is_going and all(
+        item.task.service_revision == target for items in held.values() for item in items
+    ):
+        return {}
+    return {number: _view(situation, key, target, held.get(number, [])) for number in wanted}
 
 
 def _note_rollout(

@@ -27,7 +27,7 @@ from scheduler.reconcile.situation import Situation
 from scheduler.reconcile.suits import suits
 from scheduler.store.snapshot import VolumeKey
 
-__all__ = ["Slot", "end_all", "plan_slot"]
+__all__ = ["Slot", "WellSlots", "end_all", "first_task", "plan_slot"]
 
 _PLANNED = frozenset({ActionReason.NODE_DRAINED, ActionReason.NODE_ISOLATED})
 
@@ -65,6 +65,52 @@ class Slot:
     replaces_for: ActionReason = ActionReason.NEW_REVISION
 
 
+class WellSlots:
+    """Which slots of one service need nothing? Nearly all, nearly always: it must cost little.
+
+    One that this does not say of may need nothing all the same: `plan_slot` knows.
+    """
+
+    def __init__(
+        self, situation: Situation, spec: ServiceSpec, revision: ServiceRevision
+    ) -> None:
+        """Look at slots whose tasks should run `revision`."""
+        self._situation = situation
+        self._spec = spec
+        self._revision = revision
+        self._homes: dict[NodeId, bool] = {}
+
+    def needs_nothing(self, items: list[Held], pinned_to: NodeId | None) -> bool:
+        """Return whether a slot has the one task that it should have, where it may stay.
+
+        Args:
+            items: Its tasks.
+            pinned_to: The only node that will do, or None.
+        """
+        if len(items) != 1:
+            return False
+        node_id, task = items[0].node_id, items[0].task
+        if task.service_revision != self._revision or task.stop:
+            return False
+        if pinned_to is not None and pinned_to != node_id:
+            return False
+        is_home = self._homes.get(node_id)
+        if is_home is None:
+            is_home = self._homes[node_id] = self._is_home(node_id)
+        return is_home
+
+    def _is_home(self, node_id: NodeId) -> bool:
+        """Return whether a node gives no reason to move a task of the service."""
+        situation = self._situation
+        return (
+            situation.is_registered(node_id)
+            and not situation.is_down(node_id)
+            and not situation.is_drained(node_id)
+            and not situation.is_isolated(node_id)
+            and _may_stay(situation, self._spec, node_id)
+        )
+
+
 def plan_slot(
     situation: Situation, slot: Slot, items: list[Held]
 ) -> tuple[list[Action], list[Action]]:
@@ -92,6 +138,19 @@ def plan_slot(
     if slot.is_singleton:
         return _replace_alone(situation, slot, keep, items, ends)
     return ends, _move(situation, slot, keep)
+
+
+def first_task(
+    situation: Situation,
+    slot: SlotKey,
+    revision: ServiceRevision,
+    pinned_to: NodeId | None = None,
+    pins: tuple[VolumeKey, ...] = (),
+) -> CreateTask:
+    """Return the task of a slot that has none and waits for nothing."""
+    return CreateTask(
+        slot, situation.new_task_id(), revision, ActionReason.NEW_SLOT, pinned_to, pins
+    )
 
 
 def end_all(
@@ -164,9 +223,9 @@ def _create(situation: Situation, slot: Slot, leaving: list[Held]) -> list[Actio
     has_room = all(situation.has_ended(item, is_singleton=slot.is_singleton) for item in leaving)
     if waits and not has_room:
         return []
-    reason = ActionReason.NEW_SLOT
-    if leaving:
-        reason = _reason_to_move(situation, slot, leaving[0]) or ActionReason.ENDED
+    if not leaving:
+        return [first_task(situation, slot.key, slot.revision, slot.pinned_to, slot.pins)]
+    reason = _reason_to_move(situation, slot, leaving[0]) or ActionReason.ENDED
     task_id = situation.new_task_id()
     return [CreateTask(slot.key, task_id, slot.revision, reason, slot.pinned_to, slot.pins)]
 

@@ -30,10 +30,11 @@ from dray.model import (
 from dray.views import RolloutState
 from scheduler.store.records import RolloutBatch, RolloutVerdict
 
-__all__ = ["BATCHES_MAX", "RolloutStep", "SlotView", "advance", "target_of"]
+__all__ = ["BATCHES_MAX", "GOING", "RolloutStep", "SlotView", "advance", "target_of"]
 
 BATCHES_MAX: Final = 1_000  # remembered; older ones count as past their monitoring
-_GOING: Final = frozenset({RolloutState.RUNNING, RolloutState.ROLLING_BACK})
+GOING: Final = frozenset({RolloutState.RUNNING, RolloutState.ROLLING_BACK})
+"""While a rollout is in one of these states it looks at its slots."""
 _UNDONE: Final = frozenset({RolloutState.ROLLING_BACK, RolloutState.ROLLED_BACK})
 
 
@@ -92,7 +93,8 @@ def advance(
     Args:
         record: The newest revision.
         verdict: How its rollout stood; None: there was none.
-        slots: The slots that the service wants, as seen with `target_of(record, verdict)`.
+        slots: The slots that the service wants, as seen with `target_of(record, verdict)`. None need
+            be named while the rollout is not `GOING` and every task has the target.
         now_unix_s: The leader's wall clock.
         can_go_back: The revision to go back to is still kept.
     """
@@ -109,7 +111,7 @@ def advance(
         verdict = _begin(record, verdict, slots, now_unix_s)
     if verdict.state is RolloutState.PAUSED:
         return RolloutStep(verdict, target, _waiting(slots, verdict))
-    if verdict.state not in _GOING:
+    if verdict.state not in GOING:
         return RolloutStep(verdict, target)
     is_back = verdict.state is RolloutState.ROLLING_BACK
     policy = record.spec.rollback if is_back else record.spec.update
