@@ -105,7 +105,7 @@ async def measure(
                 await all_ready(client, nodes)
                 joined_s, used = time.monotonic() - start_s, process.cpu_times()
                 asked = projects(tasks, services)
-                figures = await planned(scheduler, client, sims, asked, limit_s)
+                figures = await planned(scheduler, etcd, client, sims, asked, limit_s)
             rounds = scheduler.told("round")
             status = etcd.etcdctl("endpoint", "status", "--write-out=json").stdout
             return {
@@ -130,6 +130,7 @@ async def all_ready(client: Client, nodes: int) -> None:
 
 async def planned(
     scheduler: SchedulerProcess,
+    etcd: EtcdCluster,
     client: Client,
     sims: list[SimNode],
     asked: list[ProjectSpec],
@@ -142,7 +143,11 @@ async def planned(
     total = sum(service.mode.replicas for project in asked for service in project.services)
     created = 'dray_scheduler_tasks_total{action="created"}'
     process = psutil.Process(scheduler.running().pid)
-    used = process.cpu_times()
+    used_s = cpu_s(process)
+    server = etcd.members[0].process
+    assert server is not None
+    others = {"etcd": psutil.Process(server.pid), "nodes": psutil.Process()}
+    before = {name: cpu_s(each) for name, each in others.items()}
     start_s = time.monotonic()
     applying = asyncio.create_task(apply_all(client, asked))
     committed_s, committed, told = 0.0, 0, 0
@@ -156,7 +161,8 @@ async def planned(
         if not progress or time.monotonic() - start_s > progress[-1][0] + PROGRESS_S:
             progress.append((round(time.monotonic() - start_s, 1), committed, told))
     told_s = time.monotonic() - start_s
-    now = process.cpu_times()
+    used_s = cpu_s(process) - used_s
+    others_s = {name: round(cpu_s(each) - before[name], 1) for name, each in others.items()}
     if not applying.done():
         applying.cancel()
     await asyncio.wait({applying})
@@ -170,9 +176,17 @@ async def planned(
         "progress_s_committed_told": progress,
         "rounds": await asyncio.to_thread(counter, scheduler, "dray_scheduler_rounds_total"),
         "conflicts": await asyncio.to_thread(counter, scheduler, "dray_scheduler_conflicts_total"),
-        "cpu_s": round(now.user + now.system - used.user - used.system, 1),
+        "cpu_s": round(used_s, 1),
+        "cpu_us_per_task": round(used_s / max(1, committed) * 1e6, 1),
+        "cpu_s_of_others": others_s,
         "rss_bytes": process.memory_info().rss,
     }
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """Return the processor time that a process has used."""
+    times = process.cpu_times()
+    return times.user + times.system
 
 
 async def apply_all(client: Client, asked: list[ProjectSpec]) -> float:
