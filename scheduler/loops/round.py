@@ -42,7 +42,15 @@ from scheduler.loops.tell import condition_events, leader_event, pending_of, rou
 from scheduler.metrics import Metrics
 from scheduler.nodes.streams import NodeStreams
 from scheduler.placement import PlacementRules
-from scheduler.reconcile import CreateTask, MoveTask, Scope, StopTask, VolumeRemoval
+from scheduler.reconcile import (
+    CreateTask,
+    ForgetTask,
+    MoveTask,
+    Scope,
+    StopTask,
+    VolumeRemoval,
+    subject_of,
+)
 from scheduler.reconcile.removed import AGAIN_S
 from scheduler.store.base import Committed, Conflict, Put, Store, Txn
 from scheduler.store.keys import LEADER, assignment_key
@@ -230,6 +238,7 @@ class Rounds:
             status = _status(planned, outcome, self._clock, start_s, conflicts, reason)
             _describe(line, planned, status, outcome)
         if end is _End.DONE:
+            self._notes = self._notes_after(planned)
             is_timed = planned.plan.wake_at_unix_s is not None
             self._dirty.done(self._scope, planned.waiting, is_timed=is_timed)
             if self._full_at_s == math.inf and not self._dirty.is_sweeping:
@@ -396,6 +405,18 @@ class Rounds:
             if slot.service_key not in looked and slot.service_key in snapshot.services
         }
 
+    def _notes_after(self, planned: RoundPlan) -> dict[str, str]:
+        """Return what is let wait, of this plan and of the services that it did not look at."""
+        looked = self._scope.services
+        assert looked is not None, "a round looks at a part"
+        others = planned.snapshot.services.keys() - looked
+        kept = {subject_of(key) for key in others} & self._notes.keys()
+        found = {subject: self._notes[subject] for subject in kept}
+        for note in planned.plan.notes:
+            before = found.get(note.subject)
+            found[note.subject] = f"{before}; {note.message}" if before else note.message
+        return found
+
 
 def _all_known(planned: RoundPlan) -> bool:
     """Return whether every node was judged: before that, a lack of room is no news."""
@@ -430,8 +451,13 @@ def _counts(steps: Sequence[Step]) -> dict[str, int]:
 def _describe(
     line: CanonicalLine, planned: RoundPlan, status: RoundStatus, outcome: _Outcome
 ) -> None:
+    """Add what was committed, and beside it how much the plan held."""
     line.add(
         **planned.plan.fields(),
+        created=status.created,
+        stopped=status.stopped,
+        moved=status.moved,
+        forgotten=sum(isinstance(step.action, ForgetTask) for step in outcome.steps),
         unplaced=status.unplaced,
         conflicts=status.conflicts,
         revision=outcome.revision,

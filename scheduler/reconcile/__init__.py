@@ -20,6 +20,7 @@ from scheduler.reconcile.actions import (
 from scheduler.reconcile.held import Held, HeldIndex
 from scheduler.reconcile.observed import NodeObservation, Observed
 from scheduler.reconcile.plan import Scope, reconcile
+from scheduler.reconcile.services import subject_of
 
 __all__ = [
     "Action",
@@ -43,4 +44,5 @@ __all__ = [
     "VerdictPut",
     "VolumeRemoval",
     "reconcile",
+    "subject_of",
 ]

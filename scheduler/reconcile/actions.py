@@ -212,13 +212,9 @@ class Plan:
     wake_at_unix_s: float | None = None
 
     def fields(self) -> dict[str, int]:
-        """Return the plan in numbers, for the round's one log line."""
-        kinds = [type(action) for action in self.actions]
+        """Return the plan in numbers, for the round's log line: what it holds, not what is done."""
         return {
             "base_revision": self.base_revision,
-            "created": kinds.count(CreateTask),
-            "stopped": kinds.count(StopTask),
-            "moved": kinds.count(MoveTask),
-            "forgotten": kinds.count(ForgetTask),
+            "planned": len(self.actions),
             "verdicts": len(self.verdicts),
         }

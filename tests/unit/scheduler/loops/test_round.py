@@ -7,12 +7,24 @@ import random
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from dray.clock import SystemClock
 from dray.log import get_logger
-from dray.model import ClusterRecord, Epoch, ProjectSpec, ServiceKey, StoreRevision, VolumeSpec
+from dray.model import (
+    ClusterRecord,
+    Dependency,
+    DependencyCondition,
+    Epoch,
+    ProjectSpec,
+    ServiceKey,
+    ServiceSpec,
+    StoreRevision,
+    VolumeSpec,
+)
 from dray.names import RandomIds
 from dray.views import RoundStatus
 from scheduler.election.election import LeaderTerm
@@ -35,7 +47,18 @@ from scheduler.store.memory import CommitFault, MemoryData, MemoryStore
 from scheduler.store.mirror import Mirror
 from scheduler.store.records import LeaderRecord, ProjectRecord
 from scheduler.store.snapshot import Snapshot
-from tests.builders import CLUSTER_ID, a_key, a_node, a_record, a_service, an_id, an_info, node_id
+from tests.builders import (
+    CLUSTER_ID,
+    PROJECT,
+    a_key,
+    a_node,
+    a_record,
+    a_service,
+    an_id,
+    an_info,
+    node_id,
+    reserving,
+)
 
 DEADLINE_S = 20.0
 NODES = 3
@@ -53,6 +76,7 @@ class World:
         self.epoch = Epoch(1, 0)
         self.streams: NodeStreams | None = None
         self.links: list[Link] = []
+        self.leading: Rounds | None = None
 
     async def write(self, *operations: Operation) -> StoreRevision:
         """Commit as a user would."""
@@ -67,6 +91,11 @@ class World:
             Put(keys.service_key(a_key()), encode(record)),
             Put(keys.revision_key(a_key(), record.revision), encode(record)),
         )
+
+    async def ask_for(self, spec: ServiceSpec, project: str = PROJECT) -> None:
+        """Ask for a service."""
+        record = a_record(spec, project=project)
+        await self.write(Put(keys.service_key(a_key(spec.name, project)), encode(record)))
 
     def note(self, status: RoundStatus | None) -> None:
         """Keep what a round came to."""
@@ -140,6 +169,7 @@ async def leading(executor: ThreadPoolExecutor) -> AsyncIterator[World]:
         clock=world.clock,
         log=world.log,
     )
+    world.leading = rounds
     tasks = {asyncio.create_task(world.mirror.run())}
     try:
         async with asyncio.timeout(DEADLINE_S):
@@ -182,6 +212,43 @@ async def test_a_commit_that_fails_is_made_up_for(
         snapshot = await world.until(3)
         slots = [task.slot for each in snapshot.assignments.values() for task in each.tasks]
         assert len(slots) == len(set(slots)) == 3
+
+
+async def test_what_waits_is_known_until_it_is_looked_at_again(
+    executor: ThreadPoolExecutor,
+) -> None:
+    """A service waits for another; rounds about other projects leave that as it is."""
+    async with leading(executor) as world:
+        rounds = world.leading
+        assert rounds is not None
+        waiting = replace(
+            a_service("app"), depends_on=(Dependency("web", DependencyCondition.HEALTHY),)
+        )
+        await world.ask(1)
+        await world.ask_for(waiting)
+        await world.until(1)
+        while "shop/app" not in rounds.notes:
+            await asyncio.sleep(0.01)
+        assert "web" in rounds.notes["shop/app"]
+        await world.ask_for(a_service("other"), project="elsewhere")
+        while not count(world.mirror.snapshot, a_key("other", "elsewhere")):
+            await asyncio.sleep(0.01)
+        assert "shop/app" in rounds.notes
+        await world.write(Delete(keys.service_key(a_key("app"))))
+        while rounds.notes:
+            await asyncio.sleep(0.01)
+
+
+async def test_the_rounds_line_counts_what_was_committed(executor: ThreadPoolExecutor) -> None:
+    """Of five slots three find room: the line says five planned, three created."""
+    with capture_logs() as lines:
+        async with leading(executor) as world:
+            await world.ask_for(a_service(replicas=5, reservations=reserving(cpus=3)))
+            await world.until(3)
+            while not sum(status.created for status in world.rounds):
+                await asyncio.sleep(0.01)
+    rounds = [line for line in lines if line["event"] == "round" and line["created"]]
+    assert [(line["planned"], line["created"]) for line in rounds] == [(5, 3)]
 
 
 async def test_a_deposed_leader_writes_nothing(executor: ThreadPoolExecutor) -> None:
