@@ -1,9 +1,11 @@
 """How does a drafted write get into the store, once, whatever is repeated or in the way?
 
 Each call writes its answer under its `request_id` in the same transaction as its effect. So a
-repeated call, on any scheduler, finds the answer; two that race cannot both succeed. A conflict
-with another call means: draft again from a newer view. An answer that got lost on the way is looked
-up once; if it is not there, nobody knows, and the caller is told to repeat with the same id.
+repeated call, on any scheduler, finds the answer; two that race cannot both succeed, and the store
+may send one again whose answer does not come: etcd's leader was lost in the middle of it. A
+conflict with another call means: draft again from a newer view. When no answer came in the end it
+is looked up once; if it is not there, nobody knows, and the caller is told to repeat with the same
+id.
 """
 
 from __future__ import annotations
@@ -182,7 +184,7 @@ class Commits:
         key = request_key(intent.request_id)
         put = Put(key, encode(record), await self._answer_lease())
         is_new = Compare(key, CompareField.MOD_REVISION, StoreRevision(0))
-        txn = Txn((is_new, *draft.compares), (put, *draft.operations))
+        txn = Txn((is_new, *draft.compares), (put, *draft.operations), applies_once=True)
         try:
             outcome = await self._store.commit(txn)
         except LeaseLost:

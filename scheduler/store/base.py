@@ -11,9 +11,9 @@ relies on more:
 - Nothing is lost or doubled by a watch: after `Changes` of revision r every later change arrives
   once, in order, or the watch ends with `Compacted`. A lost connection is repaired inside the
   adapter and is not an end.
-- A write is never repeated by the adapter unless it was provably not carried out. Else it raises
-  `AmbiguousWrite`. Only `revoke_lease` and `compact`, which change nothing more when they are
-  carried out twice, are repeated.
+- A write is never repeated by the adapter unless it was provably not carried out, or does no more
+  harm when it is carried out twice: `revoke_lease`, `compact`, `grant_lease` (one too many ends by
+  itself), and a `Txn` that says so of itself (`applies_once`). Else it raises `AmbiguousWrite`.
 """
 
 from __future__ import annotations
@@ -140,10 +140,14 @@ class Txn:
     Attributes:
         compares: At most `TXN_KEYS_MAX` and one (the fence).
         operations: At most `TXN_KEYS_MAX`, no key twice, at most `TXN_BYTES_MAX` in all.
+        applies_once: Once it was applied one of its compares does not hold any more, so that it may
+            be sent again when its answer was lost. A `Conflict` may then be its own doing: whoever
+            sets this can tell, by what is there, or need not.
     """
 
     compares: tuple[Compare, ...]
     operations: tuple[Operation, ...]
+    applies_once: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what etcd would refuse: a caller that gets here has a bug in its batching."""

@@ -19,7 +19,17 @@ import pytest
 from dray.addresses import parse_host_port
 from dray.errors import AmbiguousWrite, DeadlineExceeded, ResourceExhausted, Unavailable
 from dray.model import StoreRevision
-from scheduler.store.base import Changes, Committed, Compacted, Item, Put, Txn
+from scheduler.store.base import (
+    Changes,
+    Committed,
+    Compacted,
+    Compare,
+    CompareField,
+    Conflict,
+    Item,
+    Put,
+    Txn,
+)
 from scheduler.store.etcd import EtcdLimits, EtcdStore
 from tests.lab.etcd import EtcdCluster
 
@@ -264,6 +274,39 @@ async def test_write_to_a_silent_server_is_ambiguous(etcd1: EtcdCluster) -> None
         assert reading.item is not None
         assert reading.item.value in (b"before", b"after")
         assert reading.revision <= before + 1
+
+
+@pytest.mark.parametrize("end", ["pause", "kill"])
+async def test_write_that_applies_once_is_sent_again(etcd3: EtcdCluster, end: str) -> None:
+    """The leader of etcd goes while writes are on their way: each is answered, and applied once.
+
+    Each compares that its key is not there. What a paused leader still held it proposes when it
+    goes on, and that changes nothing any more.
+    """
+    prefix = new_prefix()
+    leader = await away(etcd3.leader)
+    assert leader is not None
+    async with client(etcd3, leader) as one, client(etcd3, (leader + 1) % 3) as other:
+
+        async def write(store: EtcdStore, number: int) -> Committed | Conflict:
+            key = f"{prefix}{number:03}"
+            is_new = Compare(key, CompareField.MOD_REVISION, StoreRevision(0))
+            return await store.commit(Txn((is_new,), (Put(key, b""),), applies_once=True))
+
+        for store in (one, other):
+            await put(store, f"{prefix}connected")
+        await away(getattr(etcd3, end), leader)
+        async with asyncio.timeout(SOON_S):
+            answers = await asyncio.gather(*(write((one, other)[n % 2], n) for n in range(20)))
+        await away(etcd3.mend)
+        found = {item.key: item for item in (await other.list(prefix)).items}
+    for number, answer in enumerate(answers):
+        item = found[f"{prefix}{number:03}"]
+        assert item.create_revision == item.mod_revision
+        if isinstance(answer, Committed):
+            assert answer.revision == item.mod_revision
+        else:  # its first attempt was applied, and is what was in the way
+            assert answer.current == (item,)
 
 
 async def test_write_without_a_connection_is_not_ambiguous(etcd1: EtcdCluster) -> None:

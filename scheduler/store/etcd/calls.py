@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import itertools
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -53,7 +54,9 @@ T = TypeVar("T")
 
 # The largest answer is that to a conflict: 128 compared keys of at most 1.5 MiB each.
 ANSWER_BYTES_MAX: Final = 256 * 1_048_576
-_PAUSE: Final = Backoff(first_s=0.05, max_s=1.0)
+# Servers without a leader turn calls away at once: what is tried next must not come much later than
+# the new leader does.
+_PAUSE: Final = Backoff(first_s=0.05, max_s=0.25)
 # A server without a leader turns us away at once instead of letting us wait.
 _METADATA: Final = (("hasleader", "true"),)
 _READY: Final = grpc.ChannelConnectivity.READY
@@ -74,6 +77,9 @@ class EtcdLimits:
         write_s: A write's answer, which is waited for once. A write that was on its way while etcd
             changed its leader (1 to 2 s) is lost and never answered: longer waits in vain; shorter
             calls a write ambiguous that a slow disk was still doing.
+        again_s: The first answers of a write that may be sent again: one on its way to etcd's dead
+            leader is never answered, and etcd has another one after 1 to 2 s. Twice as long after
+            each round of the servers, so that a slow disk is waited for in the end.
         away_s: One call while no server can be connected to, not even one that is silent: etcd is
             away as a whole, and a caller is better told than kept. Each server is tried once.
         connect_s: To reach a server.
@@ -83,6 +89,7 @@ class EtcdLimits:
     call_s: float = 7.0
     attempt_s: float = 2.0
     write_s: float = 3.0
+    again_s: float = 0.5
     away_s: float = 2.0
     connect_s: float = 2.0
     pause: Backoff = _PAUSE
@@ -91,6 +98,7 @@ class EtcdLimits:
         """Check that the limits fit into one another."""
         assert 0 < self.attempt_s <= self.call_s
         assert 0 < self.write_s <= self.call_s
+        assert self.again_s > 0
         assert self.away_s > 0
         assert 0 < self.connect_s <= self.call_s
 
@@ -299,12 +307,23 @@ class Endpoints:
 
     async def unary(self, method: Method[Q, A], request: Q, effect: Effect) -> A:
         """Call a method, from server to server; raises what `call` raises."""
-        most_s = self.limits.write_s if effect is Effect.ONCE else self.limits.attempt_s
+        tries = itertools.count()
 
         async def attempt(endpoint: Endpoint, left_s: float) -> A:
+            most_s = self._attempt_s(effect, next(tries))
             return await endpoint.unary(method, request, min(left_s, most_s))
 
         return await self.call(attempt, what=method.path, effect=effect)
+
+    def _attempt_s(self, effect: Effect, tried: int) -> float:
+        """Return how long to wait for an answer after so many attempts without one."""
+        match effect:
+            case Effect.NONE:
+                return self.limits.attempt_s
+            case Effect.SAME_TWICE:
+                return self.limits.again_s * 2.0 ** (tried // len(self.all))
+            case Effect.ONCE:
+                return self.limits.write_s
 
     async def call(
         self,
