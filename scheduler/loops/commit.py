@@ -65,7 +65,7 @@ class Batch:
     steps: tuple[Step, ...] = ()
 
     def txn(self, fences: tuple[Compare, ...], revisions: Mapping[str, StoreRevision]) -> Txn:
-        """Return the transaction.
+        """Return the transaction: it changes what it compares, so it may be sent again.
 
         Args:
             fences: See `fences_of`.
@@ -76,7 +76,7 @@ class Batch:
             Compare(each.key, CompareField.MOD_REVISION, revisions.get(each.key, StoreRevision(0)))
             for each in self.operations
         ]
-        return Txn((*fences, *compares), self.operations)
+        return Txn((*fences, *compares), self.operations, applies_once=True)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -152,9 +152,9 @@ def batches_of(
     """
     work = _Work(snapshot, epoch, keys_max)
     for step in _grouped(steps):
-        if not work.takes(step):
+        if not work.add(step):
             yield work.closed()
-        work.add(step)
+            assert work.add(step), "an empty batch takes any step"
     if work.steps:
         yield work.closed()
 
@@ -193,28 +193,28 @@ class _Work:
     pins: list[Put] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
 
-    def takes(self, step: Step) -> bool:
-        """Return whether the batch has room for a step."""
-        if not self.steps:
-            return True
+    def add(self, step: Step) -> bool:
+        """Apply a step; False, and nothing is changed: the batch has no room for it."""
         new = [node_id for node_id in step.node_ids if node_id not in self.touched]
-        n_keys = len(self.touched) + len(new) + len(self.pins) + len(step.pins)
-        added_bytes = sum(map(_growth, step.edits)) + sum(map(self._bytes, new))
-        return n_keys <= self.keys_max and self.size_bytes + added_bytes <= BYTES_MAX
-
-    def add(self, step: Step) -> None:
-        """Apply a step."""
-        for node_id in step.node_ids:
-            if node_id not in self.touched:
-                self.touched.add(node_id)
-                self.size_bytes += self._bytes(node_id)
+        added_bytes = sum([_growth(edit) for edit in step.edits])
+        if new:
+            added_bytes += sum(map(self._bytes, new))
+        if step.pins:
+            pins = [Put(key, encode(pin)) for key, pin in step.pins]
+            added_bytes += sum(len(pin.key) + len(pin.value) for pin in pins)
+        else:
+            pins = []
+        n_keys = len(self.touched) + len(new) + len(self.pins) + len(pins)
+        has_room = n_keys <= self.keys_max and self.size_bytes + added_bytes <= BYTES_MAX
+        if self.steps and not has_room:
+            return False
+        self.touched.update(new)
+        self.size_bytes += added_bytes
         for edit in step.edits:
             _apply(edit, self._tasks(edit.node_id))
-            self.size_bytes += _growth(edit)
-        pins = [Put(key, encode(pin)) for key, pin in step.pins]
-        self.size_bytes += sum(len(pin.key) + len(pin.value) for pin in pins)
         self.pins += pins
         self.steps.append(step)
+        return True
 
     def closed(self) -> Batch:
         """Return the batch, and start the next one."""
@@ -271,4 +271,6 @@ def _growth(edit: Edit) -> int:
 
 
 def _devices_bytes(task: TaskAssignment) -> int:
+    if not task.gpu_ids:
+        return 0
     return sum(_SERVICE_BYTES + 4 * len(each) for each in task.gpu_ids)

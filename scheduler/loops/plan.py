@@ -80,8 +80,8 @@ def plan_round(
     actions = (*displaced(snapshot, observed, placement.evictions), *plan.actions)
     steps = steps_of(snapshot, observed, actions, placement, epoch=epoch, now_unix_s=now_unix_s)
     steps = _first(snapshot, steps, steps_max)
-    begun = {step.action.slot for step in steps} if wanted else set()
-    waiting = tuple(action.slot for action in wanted if action.slot not in begun)
+    begun = {step.action.task_id for step in steps} if wanted else set()
+    waiting = tuple(action.slot for action in wanted if action.task_id not in begun)
     return RoundPlan(snapshot, observed, plan, placement, tuple(steps), waiting)
 
 

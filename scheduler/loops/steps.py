@@ -80,6 +80,8 @@ class Step:
     @property
     def node_ids(self) -> tuple[NodeId, ...]:
         """The nodes whose assignments it changes, each once."""
+        if len(self.edits) == 1:
+            return (self.edits[0].node_id,)
         return tuple(dict.fromkeys(edit.node_id for edit in self.edits))
 
 
@@ -186,7 +188,7 @@ def _agrees(
     volumes: tuple[VolumeKey, ...], node_id: NodeId, pinned: Mapping[VolumeKey, NodeId]
 ) -> bool:
     """Return whether no task of this round has pinned one of the volumes elsewhere."""
-    return all(pinned.get(volume, node_id) == node_id for volume in volumes)
+    return not volumes or all(pinned.get(volume, node_id) == node_id for volume in volumes)
 
 
 def _pins(
@@ -197,7 +199,7 @@ def _pins(
     now_unix_s: float,
 ) -> tuple[tuple[str, VolumePin], ...]:
     """Return the pins to write with a task, and note them in `pinned`: each is written once."""
-    if node_id is None:
+    if node_id is None or not volumes:
         return ()
     pins: list[tuple[str, VolumePin]] = []
     for volume in volumes:

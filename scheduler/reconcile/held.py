@@ -80,7 +80,7 @@ class HeldIndex(Mapping[ServiceKey, Mapping[int, list[Held]]]):
         old = {} if before is None else {task.task_id: task for task in before.tasks}
         for task in () if after is None else after.tasks:
             known = old.pop(task.task_id, None)
-            if known != task:
+            if known is not task and known != task:  # snapshots share nearly all of them
                 if known is not None:
                     self._remove(node_id, known)
                 self._add(Held(node_id, task))

@@ -155,9 +155,7 @@ def _plan_running(
         may_begin = base.may_begin and (not is_open or number == first)
         if not items:
             if may_begin:
-                plan.begins.append(
-                    first_task(situation, slot_key, step.target, node_id, base.pins)
-                )
+                plan.begins.append(first_task(situation, slot_key, step.target, node_id, base.pins))
             continue
         is_waiting = number in step.waiting
         slot = Slot(

@@ -71,9 +71,7 @@ class WellSlots:
     One that this does not say of may need nothing all the same: `plan_slot` knows.
     """
 
-    def __init__(
-        self, situation: Situation, spec: ServiceSpec, revision: ServiceRevision
-    ) -> None:
+    def __init__(self, situation: Situation, spec: ServiceSpec, revision: ServiceRevision) -> None:
         """Look at slots whose tasks should run `revision`."""
         self._situation = situation
         self._spec = spec

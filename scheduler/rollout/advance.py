@@ -93,8 +93,8 @@ def advance(
     Args:
         record: The newest revision.
         verdict: How its rollout stood; None: there was none.
-        slots: The slots that the service wants, as seen with `target_of(record, verdict)`. None need
-            be named while the rollout is not `GOING` and every task has the target.
+        slots: The slots that the service wants, as seen with `target_of(record, verdict)`. None
+            need be named while the rollout is not `GOING` and every task has the target.
         now_unix_s: The leader's wall clock.
         can_go_back: The revision to go back to is still kept.
     """
