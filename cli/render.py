@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as RichTable
 
-__all__ = ["grid", "show", "show_plain", "table_text"]
+__all__ = ["PIPE_WIDTH", "grid", "show", "show_plain", "table_text"]
 
 # Columns of what is not a terminal: nothing is folded or cut for a program that reads it.
 PIPE_WIDTH: Final = 10_000
+# Bell, backspace and vertical movements, which rich takes out of what it prints as well.
+_NOT_PRINTED: Final = dict.fromkeys((7, 8, 11, 12, 13))
 
 
 def show(view: View, output_format: OutputFormat, stream: TextIO, *, is_color: bool = True) -> None:
@@ -27,10 +29,15 @@ def show(view: View, output_format: OutputFormat, stream: TextIO, *, is_color: b
         stream: Where to.
         is_color: Whether a terminal gets colours.
     """
-    if output_format is OutputFormat.TABLE:
-        table_text(view.table(), _console(stream, is_color=is_color))
-    else:
+    if output_format is not OutputFormat.TABLE:
         show_plain(view.plain(), output_format, stream)
+        return
+    table = view.table()
+    lines = None if stream.isatty() else _lines(table)
+    if lines is not None and _widest(lines) <= PIPE_WIDTH:
+        stream.write("".join(f"{line}\n" for line in lines).translate(_NOT_PRINTED))
+        return  # a pipe needs nothing of rich, whose import costs as much as that of gRPC
+    table_text(table, _console(stream, is_color=is_color))
 
 
 def show_plain(value: object, output_format: OutputFormat, stream: TextIO) -> None:
@@ -47,7 +54,7 @@ def show_plain(value: object, output_format: OutputFormat, stream: TextIO) -> No
 def table_text(table: Table, console: Console) -> None:
     """Write a table that fits the console: what is too long is folded, never cut."""
     lines = _lines(table)
-    if lines is None or max(map(_cells, lines)) > console.width:
+    if lines is None or _widest(lines) > console.width:
         console.print(grid(table))
         return
     # Rich takes a second for 2,000 rows; nothing is folded here, so nothing needs its layout.
@@ -63,12 +70,20 @@ def _lines(table: Table) -> list[str] | None:
     rows = (table.columns, *table.rows)
     if any("\n" in cell or "\t" in cell for row in rows for cell in row):
         return None
-    widths = [max(map(_cells, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(_padded, row, widths)) for row in rows]
+    is_ascii = all("".join(row).isascii() for row in rows)
+    measure = len if is_ascii else _cells
+    widths = [max(map(measure, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [cell + " " * (width - measure(cell)) for cell, width in zip(row, widths, strict=True)]
+        )
+        for row in rows
+    ]
 
 
-def _padded(cell: str, width: int) -> str:
-    return cell + " " * (width - _cells(cell))
+def _widest(lines: list[str]) -> int:
+    """Return how many columns lines take; all of them have the same width."""
+    return _cells(lines[0])
 
 
 def _cells(text: str) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import dataclass
 
 import pytest
 import yaml
 from rich.console import Console
 
-from cli.render import show, table_text
+from cli.render import PIPE_WIDTH, show, table_text
 from cli.settings import OutputFormat
 from cli.views import ComponentVersion, Table, VersionsView
 
@@ -24,6 +25,17 @@ _VIEW = VersionsView(
 class _Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    shown: Table
+
+    def table(self) -> Table:
+        return self.shown
+
+    def plain(self) -> object:
+        return None
 
 
 def _shown(table: Table, width: int) -> list[str]:
@@ -59,6 +71,17 @@ def test_a_pipe_gets_whole_lines() -> None:
     long = VersionsView((ComponentVersion("x" * 500, "1", "2", "3"),))
     show(long, OutputFormat.TABLE, stream)
     assert len(stream.getvalue().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "cells", [("web", ""), ("schlüssel: 店", "x"), ("[bold]\x1b", "bell\x07"), ("two\nlines", "\t")]
+)
+def test_a_pipe_gets_what_a_wide_terminal_would(cells: tuple[str, str]) -> None:
+    """Without rich, the same characters come out as with it."""
+    table = Table(("NAME", "WHY"), (cells, ("a", "b")))
+    stream = io.StringIO()
+    show(_Shown(table), OutputFormat.TABLE, stream)
+    assert stream.getvalue().splitlines() == _shown(table, PIPE_WIDTH)
 
 
 @pytest.mark.parametrize(
