@@ -363,11 +363,17 @@ class EtcdCluster:
         self._generation += 1
         peers = ",".join(f"{other.name}={other.peer_url}" for other in self.members)
         for member in self.members:
-            shutil.rmtree(member.outside_data(), ignore_errors=True)
-            self.etcdctl(
-                *("snapshot", "restore", str(path), "--name", member.name),
-                *("--data-dir", str(member.outside_data()), "--initial-cluster", peers),
-                *("--initial-cluster-token", f"{self.directory.name}-{self._generation}"),
-                *("--initial-advertise-peer-urls", member.peer_url),
+            # Where the server runs: on a host the directory is a layer, which nobody may change
+            # from outside while it is mounted.
+            run(["rm", "-rf", str(member.data)], member.place())
+            run(
+                [
+                    *("etcdctl", "snapshot", "restore", str(path), "--name", member.name),
+                    *("--data-dir", str(member.data), "--initial-cluster", peers),
+                    *("--initial-cluster-token", f"{self.directory.name}-{self._generation}"),
+                    *("--initial-advertise-peer-urls", member.peer_url),
+                ],
+                member.place(),
+                environment={"ETCDCTL_API": "3"},
             )
         self.start()

@@ -15,10 +15,12 @@ from typing import IO
 
 from tests.lab.errors import LabError
 from tests.lab.specs import HostSpec, RunSpec, SwitchSpec
+from tests.lab.wait import wait_for
 
 INSIDE = Path(__file__).with_name("inside.py")
 ALL_NAMESPACES = ("cgroup", "ipc", "uts", "net", "pid", "mnt")
 HELPER_DEADLINE_S = 60.0
+PAUSE_DEADLINE_S = 10.0
 OUTPUT_SHOWN_CHARACTERS = 2000
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -133,6 +135,15 @@ def _read_reports(reports: IO[bytes]) -> list[str]:
     ]
 
 
+def _is_stopped(pid: int) -> bool:
+    """Return whether all threads of a process are stopped."""
+    states = []
+    for path in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            states.append(path.read_text().rpartition(")")[2].split()[0])
+    return all(state in ("T", "t", "X", "Z") for state in states)
+
+
 class Process:
     """A program started by the lab: like `subprocess.Popen`, but `pid` is the program's real one.
 
@@ -213,8 +224,17 @@ class Process:
         self.send_signal(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Send SIGSTOP: its kernel goes on answering for it, it does not."""
+        """Send SIGSTOP: its kernel goes on answering for it, it does not.
+
+        Returns when no thread of it runs any more: on a busy machine that takes a moment.
+        """
         self.send_signal(signal.SIGSTOP)
+        wait_for(
+            lambda: not self.is_running or _is_stopped(self.pid),
+            f"process {self.pid} has stopped",
+            deadline_s=PAUSE_DEADLINE_S,
+            poll_s=0.002,
+        )
 
     def resume(self) -> None:
         """Send SIGCONT."""
