@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 import enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from dray.model import NodeCapacity
+if TYPE_CHECKING:
+    from dray.model import NodeCapacity
 
 __all__ = ["age", "bytes_text", "cpus", "instant", "plain_capacity", "reserved_texts", "word"]
 
@@ -56,9 +57,9 @@ def reserved_texts(part: NodeCapacity | None, whole: NodeCapacity | None) -> tup
     """Return what is taken of CPU and memory: "1.5 of 4", "2.0 GiB of 8.0 GiB"."""
     if whole is None:
         return "unknown", "unknown"
-    taken = part or NodeCapacity(0, 0)
-    memory = f"{bytes_text(taken.memory_bytes)} of {bytes_text(whole.memory_bytes)}"
-    return f"{cpus(taken.cpu_millis)} of {cpus(whole.cpu_millis)}", memory
+    cpu_millis, memory_bytes = (part.cpu_millis, part.memory_bytes) if part else (0, 0)
+    memory = f"{bytes_text(memory_bytes)} of {bytes_text(whole.memory_bytes)}"
+    return f"{cpus(cpu_millis)} of {cpus(whole.cpu_millis)}", memory
 
 
 def plain_capacity(capacity: NodeCapacity | None) -> dict[str, object] | None:

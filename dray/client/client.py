@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from google.protobuf.message import Message
 
@@ -21,8 +21,10 @@ from dray.api.v1 import cluster_pb2, node_pb2, spec_pb2, state_pb2, types_pb2
 from dray.client.streams import StreamCalls
 from dray.convert import PAGE_ITEMS_MAX, from_proto, to_proto
 from dray.errors import DrayError, ErrorCode
-from dray.model import Availability, EventKind, EventLevel, ProjectSpec, Taint
 from dray.names import RequestId, TaskId, id_bytes
+
+if TYPE_CHECKING:
+    from dray.model import Availability, EventKind, EventLevel, ProjectSpec, Taint
 
 __all__ = ["LIST_ITEMS_MAX", "Client", "Write"]
 
@@ -290,20 +292,31 @@ class Client(StreamCalls):
         service: str = "",
         node: str = "",
         kinds: Sequence[EventKind] = (),
-        level_min: EventLevel = EventLevel.INFO,
+        level_min: EventLevel | None = None,
         since_unix_s: float | None = None,
         items_max: int = PAGE_ITEMS_MAX,
     ) -> views.ListEventsResponse:
-        """Return the newest events that match, newest first, at most one page of them."""
+        """Return the newest events that match, newest first, at most one page of them.
+
+        Args:
+            project: Events of this project; empty: of all of them, as with those that follow.
+            service: Of this service.
+            node: Of this node.
+            kinds: Of these kinds.
+            level_min: No less serious than this; None: any.
+            since_unix_s: No older than this.
+            items_max: At most so many.
+        """
         request = cluster_pb2.ListEventsRequest(
             page=types_pb2.PageRequest(items_max=items_max),
             project=project,
             service=service,
             node=node,
             kinds=[state_pb2.EventKind.ValueType(kind.value) for kind in kinds],
-            level_min=state_pb2.EventLevel.ValueType(level_min.value),
             since_unix_s=since_unix_s,
         )
+        if level_min is not None:
+            request.level_min = state_pb2.EventLevel.ValueType(level_min.value)
         return await self._ask(request, views.ListEventsResponse)
 
     async def explain_dns(self, query: views.DnsQuery, node: str = "") -> views.ExplainDnsResponse:

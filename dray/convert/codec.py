@@ -24,7 +24,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescript
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from dray import model, views
+from dray import views
 from dray.addresses import HostPort
 from dray.api.v1 import cluster_pb2, node_pb2, spec_pb2, state_pb2, stream_pb2, types_pb2
 from dray.convert import fields
@@ -62,9 +62,7 @@ _VIEW_MESSAGES: Final[dict[str, Descriptor]] = {
 }
 # The messages that mirror a class of `dray.views`, by its name.
 VIEWED: Final[dict[str, Descriptor]] = {
-    name: _VIEW_MESSAGES[name]
-    for name in views.__all__
-    if isinstance(getattr(views, name), type) and name in _VIEW_MESSAGES
+    name: _VIEW_MESSAGES[name] for name in views.__all__ if name in _VIEW_MESSAGES
 }
 # Those of other packages, by the name of their class.
 _REGISTERED: Final[dict[str, Descriptor]] = {}
@@ -76,7 +74,7 @@ _SCALARS: Final = {
     float: fields.FLOAT,
 }
 # Pairs of text that are no map: order counts, or a key may occur twice.
-_PAIRS: Final = frozenset({(model.ContainerSpec, "extra_hosts"), (model.Endpoint, "aliases")})
+_PAIRS: Final = frozenset({("ContainerSpec", "extra_hosts"), ("Endpoint", "aliases")})
 # What an absent field without a default is; ids, enumerations and messages have no zero.
 _ZEROS: Final = {str: "", int: 0, float: 0.0, bool: False, bytes: b""}
 _DEPTH_MAX: Final = 32  # messages in messages: the contract's deepest has 6
@@ -313,7 +311,7 @@ def _row(cls: type[Any], hint: Any, is_optional: bool, proto: FieldDescriptor) -
 
 def _kind(cls: type[Any], hint: Any, is_optional: bool, proto: FieldDescriptor) -> Kind:
     if hint == StringMap:
-        return fields.PAIRS if (cls, proto.name) in _PAIRS else fields.STRING_MAP
+        return fields.PAIRS if (cls.__name__, proto.name) in _PAIRS else fields.STRING_MAP
     if get_origin(hint) is tuple:
         item, ellipsis = get_args(hint)
         assert ellipsis is ...

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from dray.model.extensions import SessionAffinity
 from dray.model.service import JOB_KINDS, ServiceSpec
-from dray.model.state import ServiceKey, ServiceRevision, TaskSpecEntry
+from dray.model.state import TaskSpecEntry
+from dray.model.task import ServiceKey, ServiceRevision
 from dray.model.values import StringMap
 from dray.names import ClusterId, RequestId
 

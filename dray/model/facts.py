@@ -13,7 +13,8 @@ from typing import Final, Protocol
 
 from dray.model.node import MemberState, ReachKind
 from dray.model.service import PublishedPort
-from dray.model.state import Endpoint, ServiceKey, ServiceRevision
+from dray.model.state import Endpoint
+from dray.model.task import ServiceKey, ServiceRevision
 from dray.names import NodeId
 
 __all__ = [

@@ -5,93 +5,20 @@ to one, as `dray.model` mirrors what was asked and what is known. Nobody but `dr
 the generated classes.
 """
 
-from dray.views.header import (
-    NO_HEADER,
-    ResponseHeader,
-)
-from dray.views.nodes import (
-    GetNodeResponse,
-    GossipMember,
-    ListMembersResponse,
-    ListNodesResponse,
-    MembersAnswer,
-    Node,
-    Orphan,
-    PlanRebalanceResponse,
-    RebalanceGoal,
-    RemoveNodeResponse,
-    RemoveOrphansResponse,
-    UpdateNodeResponse,
-)
-from dray.views.projects import (
-    ApplyProjectResponse,
-    ChangeKind,
-    DiffRevisionsResponse,
-    GetProjectResponse,
-    GetServiceResponse,
-    ListProjectsResponse,
-    ListRevisionsResponse,
-    ListServicesResponse,
-    NodeRefusal,
-    PendingExplanation,
-    PlannedAction,
-    PlannedActionKind,
-    Project,
-    RefusalCount,
-    RemoveProjectResponse,
-    RestartServicesResponse,
-    RevertServiceResponse,
-    Rollout,
-    RolloutState,
-    ScaleServicesResponse,
-    Service,
-    ServiceChange,
-    SpecChange,
-)
-from dray.views.status import (
-    ConditionCount,
-    EtcdStatus,
-    GetClusterInfoResponse,
-    GetStatusResponse,
-    LeaderStatus,
-    RotateGossipKeyResponse,
-    RoundStatus,
-    SchedulerStatus,
-    SlotState,
-    SlotStateCount,
-)
-from dray.views.streams import (
-    CopyOptions,
-    CopyToTaskResponse,
-    DnsAnswer,
-    DnsEndpoint,
-    DnsQuery,
-    ExecInput,
-    ExecOutput,
-    ExecStart,
-    ExplainDnsResponse,
-    LogLine,
-    LogLines,
-    LogNotice,
-    LogQuery,
-    LogStream,
-    StreamLogsResponse,
-    TaskTarget,
-    TerminalSize,
-)
-from dray.views.tasks import (
-    ExplainServiceResponse,
-    GetTaskResponse,
-    ListTasksResponse,
-    RestartExplanation,
-    Task,
-)
-from dray.views.watching import (
-    ListEventsResponse,
-    ObjectChange,
-    WatchKind,
-    WatchResponse,
-)
+from typing import TYPE_CHECKING
+
+from dray.lazy import importing
+
+if TYPE_CHECKING:
+    from dray.views.explanations import *
+    from dray.views.header import *
+    from dray.views.nodes import *
+    from dray.views.projects import *
+    from dray.views.slots import *
+    from dray.views.status import *
+    from dray.views.streams import *
+    from dray.views.tasks import *
+    from dray.views.watching import *
 
 __all__ = [
     "NO_HEADER",
@@ -168,3 +95,100 @@ __all__ = [
     "WatchKind",
     "WatchResponse",
 ]
+
+__getattr__ = importing(
+    __name__,
+    {
+        "explanations": (
+            "ExplainServiceResponse",
+            "RestartExplanation",
+        ),
+        "header": (
+            "NO_HEADER",
+            "ResponseHeader",
+        ),
+        "nodes": (
+            "GetNodeResponse",
+            "GossipMember",
+            "ListMembersResponse",
+            "ListNodesResponse",
+            "MembersAnswer",
+            "Node",
+            "Orphan",
+            "PlanRebalanceResponse",
+            "RebalanceGoal",
+            "RemoveNodeResponse",
+            "RemoveOrphansResponse",
+            "UpdateNodeResponse",
+        ),
+        "projects": (
+            "ApplyProjectResponse",
+            "ChangeKind",
+            "DiffRevisionsResponse",
+            "GetProjectResponse",
+            "GetServiceResponse",
+            "ListProjectsResponse",
+            "ListRevisionsResponse",
+            "ListServicesResponse",
+            "NodeRefusal",
+            "PendingExplanation",
+            "PlannedAction",
+            "PlannedActionKind",
+            "Project",
+            "RefusalCount",
+            "RemoveProjectResponse",
+            "RestartServicesResponse",
+            "RevertServiceResponse",
+            "Rollout",
+            "RolloutState",
+            "ScaleServicesResponse",
+            "Service",
+            "ServiceChange",
+            "SpecChange",
+        ),
+        "slots": (
+            "SlotState",
+            "SlotStateCount",
+        ),
+        "status": (
+            "ConditionCount",
+            "EtcdStatus",
+            "GetClusterInfoResponse",
+            "GetStatusResponse",
+            "LeaderStatus",
+            "RotateGossipKeyResponse",
+            "RoundStatus",
+            "SchedulerStatus",
+        ),
+        "streams": (
+            "CopyOptions",
+            "CopyToTaskResponse",
+            "DnsAnswer",
+            "DnsEndpoint",
+            "DnsQuery",
+            "ExecInput",
+            "ExecOutput",
+            "ExecStart",
+            "ExplainDnsResponse",
+            "LogLine",
+            "LogLines",
+            "LogNotice",
+            "LogQuery",
+            "LogStream",
+            "StreamLogsResponse",
+            "TaskTarget",
+            "TerminalSize",
+        ),
+        "tasks": (
+            "GetTaskResponse",
+            "ListTasksResponse",
+            "Task",
+        ),
+        "watching": (
+            "ListEventsResponse",
+            "ObjectChange",
+            "WatchKind",
+            "WatchResponse",
+        ),
+    },
+)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dray.model import ProjectSpec, ServiceRecord, SlotKey
 from dray.views.header import NO_HEADER, ResponseHeader
-from dray.views.status import SlotStateCount
+from dray.views.slots import SlotStateCount
 
 __all__ = [
     "ApplyProjectResponse",

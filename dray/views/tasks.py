@@ -1,4 +1,4 @@
-"""What does a cluster say of tasks, and why do they not run?"""
+"""What does a cluster say of tasks?"""
 
 from __future__ import annotations
 
@@ -7,17 +7,9 @@ from dataclasses import dataclass
 from dray.model import AttemptReport, Epoch, SlotKey, TaskUsage
 from dray.names import NodeId, TaskId
 from dray.views.header import NO_HEADER, ResponseHeader
-from dray.views.projects import PendingExplanation, Service
-from dray.views.status import SlotState
-from dray.views.streams import LogLine
+from dray.views.slots import SlotState
 
-__all__ = [
-    "ExplainServiceResponse",
-    "GetTaskResponse",
-    "ListTasksResponse",
-    "RestartExplanation",
-    "Task",
-]
+__all__ = ["GetTaskResponse", "ListTasksResponse", "Task"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,39 +60,3 @@ class ListTasksResponse:
     header: ResponseHeader = NO_HEADER
     tasks: tuple[Task, ...] = ()
     next_page_token: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RestartExplanation:
-    """Why a slot's task does not stay up.
-
-    Attributes:
-        slot: The slot.
-        task_id: The task.
-        node: Name of its node.
-        attempts: The last attempts, newest first, at most 10.
-        log_lines: Last log lines of the newest attempt that ended.
-    """
-
-    slot: SlotKey
-    task_id: TaskId
-    node: str = ""
-    attempts: tuple[AttemptReport, ...] = ()
-    log_lines: tuple[LogLine, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ExplainServiceResponse:
-    """Why a service is not as it should be.
-
-    Attributes:
-        header: Who answers.
-        service: How it is.
-        pending: Slots without a task, grouped by the same reasons.
-        restarting: Slots whose tasks do not stay up.
-    """
-
-    header: ResponseHeader = NO_HEADER
-    service: Service | None = None
-    pending: tuple[PendingExplanation, ...] = ()
-    restarting: tuple[RestartExplanation, ...] = ()

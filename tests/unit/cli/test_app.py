@@ -228,3 +228,15 @@ def test_help_imports_little() -> None:
         check=True,
     )
     assert done.stdout.endswith("heavy: []\n")
+
+
+def test_ps_imports_what_it_shows() -> None:
+    """Listing tasks into a pipe needs nothing of what containers are made of, and no rich."""
+    code = (
+        "import sys; import cli.commands.ps, cli.lists, cli.session, cli.render\n"
+        "from dray.views import ListTasksResponse\n"
+        "heavy = {'rich', 'yaml', 'dray.model.container', 'dray.model.node', 'dray.views.nodes'}\n"
+        "print('heavy:', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("heavy: []\n")

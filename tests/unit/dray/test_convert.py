@@ -45,9 +45,7 @@ from dray.names import TaskId
 # gossip.proto's Fact groups facts by node, so neither has the shape of the model's class.
 NOT_CONVERTED = {"EndpointView", "Fact", "FactKey", "FactVersion", "Member", "ServiceFacts"}
 MODEL_CLASSES = {
-    name: value
-    for name, value in vars(model).items()
-    if name in model.__all__ and isinstance(value, type)
+    name: value for name in model.__all__ if isinstance(value := getattr(model, name), type)
 }
 DATACLASSES = {name: cls for name, cls in MODEL_CLASSES.items() if dataclasses.is_dataclass(cls)}
 TASK_ID = TaskId("a" * 26)
