@@ -8,7 +8,7 @@ turns them into protobuf and back.
 
 from typing import TYPE_CHECKING
 
-from dray.lazy import importing
+from dray.lazy import importing as _importing
 
 if TYPE_CHECKING:
     from dray.model.cluster import *
@@ -142,7 +142,7 @@ __all__ = [
     "string_map",
 ]
 
-__getattr__ = importing(
+__getattr__ = _importing(
     __name__,
     {
         "cluster": (

@@ -7,7 +7,7 @@ the generated classes.
 
 from typing import TYPE_CHECKING
 
-from dray.lazy import importing
+from dray.lazy import importing as _importing
 
 if TYPE_CHECKING:
     from dray.views.explanations import *
@@ -96,7 +96,7 @@ __all__ = [
     "WatchResponse",
 ]
 
-__getattr__ = importing(
+__getattr__ = _importing(
     __name__,
     {
         "explanations": (
