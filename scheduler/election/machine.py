@@ -495,9 +495,13 @@ class ElectionMachine:
             self._ask(Campaign(lease.lease, seen.generation), effects)
 
     def _is_unnoticed_win(self, leader: Leader) -> bool:
-        """Return whether the key is ours although nobody told us: the answer was lost."""
+        """Return whether the key is ours although nobody told us: the answer was lost.
+
+        One that is below an epoch that was met meanwhile is no victory any more.
+        """
         is_ours = self._lease is not None and leader.record.lease == self._lease.lease
-        return is_ours and _epoch_of(leader) > self._epoch
+        epoch = _epoch_of(leader)
+        return is_ours and epoch > self._epoch and epoch >= self._highest
 
     def _lease_to_revoke(self) -> Revoke | None:
         """Return the leader's lease with the proof that it is dead, or None."""

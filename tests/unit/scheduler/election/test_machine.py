@@ -220,6 +220,18 @@ def test_an_unnoticed_victory_is_a_victory() -> None:
     assert rig.tell(Won(LEASE, 1, StoreRevision(61))) == []
 
 
+def test_an_unnoticed_victory_below_an_epoch_that_was_met_is_none() -> None:
+    """No term begins that would have to end at once: the key is brought down instead."""
+    rig = Rig()
+    own = leader(ME, lease=LEASE, created=55)
+    effects = rig.tell(
+        Tick(), EpochMet(Epoch(1, 58)), seen(own), LeaseGranted(LEASE, TTL_S, START_S)
+    )
+    assert not [each for each in effects if isinstance(each, StartTerm)]
+    assert [each.lease for each in effects if isinstance(each, Revoke)] == [LEASE]
+    assert rig.machine.role is Role.FOLLOWING
+
+
 def test_a_lost_campaign_waits_for_the_mirror() -> None:
     """Somebody else won at a revision that the mirror does not show yet: no second try."""
     rig = Rig()
