@@ -11,7 +11,7 @@ the lower owner is served.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Final, NamedTuple
 
 from node.network.ruleset import (
@@ -170,7 +170,7 @@ class Tables:
                 new.setdefault(entry.name, []).append(_written(entry.key, wanted))
         if not gone and not new:
             return ""
-        lines = self._missing_structures()
+        lines = self._missing_structures(new.keys())
         lines += _element_commands("delete", gone)
         lines += _element_commands("add", new)
         return "\n".join(lines) + "\n"
@@ -178,28 +178,31 @@ class Tables:
     def written(self) -> None:
         """Remember that the latest text was carried out."""
         self._declared |= self._sent_names
-        for entry, value in self._sent.items():
-            if value is None:
-                self._applied.pop(entry, None)
-            else:
-                self._applied[entry] = value
+        held = {entry: value for entry, value in self._sent.items() if value is not None}
+        self._applied |= held
+        for entry in self._sent.keys() - held.keys():
+            self._applied.pop(entry, None)
         self._touched, self._later = self._later, {}
         self._sent, self._sent_names = {}, set()
 
-    def _missing_structures(self) -> list[str]:
+    def _missing_structures(self, names: Set[str]) -> list[str]:
         lines: list[str] = []
-        for name, commands in self._structures(self._sent):
+        for name, commands in self._structures(names, set(self._sent.values())):
             if name not in self._declared and name not in self._sent_names:
                 self._sent_names.add(name)
                 lines += commands
         return lines
 
-    def _structures(self, values: Mapping[Entry, str | None]) -> list[tuple[str, list[str]]]:
-        """Return name and commands of everything that entries refer to, in order of making."""
-        names = {entry.name for entry, value in values.items() if value is not None}
+    def _structures(self, names: Set[str], values: Set[str | None]) -> list[tuple[str, list[str]]]:
+        """Return name and commands of everything that entries refer to, in order of making.
+
+        Args:
+            names: Sets and maps that get elements.
+            values: All values of those.
+        """
         targets = {
             value.removeprefix("goto ")
-            for value in set(values.values())
+            for value in values
             if value is not None and value.startswith("goto ")
         }
         networks = {n for n in names if n.startswith("net_")}
