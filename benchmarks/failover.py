@@ -8,6 +8,10 @@ prints JSON. Times count from the power cut:
 - *decided*: the leader holds the node to be down, by its log;
 - *moved*: all replicas run on other hosts, by the engines' records of their starts;
 - *forgotten*: no other host's DNS names an address of the dead one any more.
+
+Beside them the parts, from the logs of all daemons, in the order in which one waits for the other:
+*suspected* (the first node's gossip), *known_dead* (the last node's), *planned* (the round that
+replaces is committed), *received* (the first of the nodes begins), then *moved*.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -116,16 +120,41 @@ def start_probes(hosts: Sequence[Host], dead: Sequence[str]) -> list[Process]:
     return probes
 
 
-def decided_s(cluster: Cluster, since_unix_s: float) -> float:
-    """Return when some scheduler held a node to be down, by the logs of all; infinite: never."""
-    found = [float("inf")]
+def logged(cluster: Cluster, what: str, since_unix_s: float) -> Iterator[dict[str, Any]]:
+    """Yield what the daemons of one kind have logged since a time, host by host."""
     for host in cluster.lab.hosts:
-        for line in cluster.log(host, "scheduler").splitlines():
-            if '"DOWN"' in line and "node condition changed" in line:
+        for line in cluster.log(host, what).splitlines():
+            if line.startswith("{") and line.endswith("}"):
                 told = json.loads(line)
-                if told["condition"] == "DOWN" and unix_s(told["at"]) > since_unix_s:
-                    found.append(unix_s(told["at"]))
-    return min(found)
+                if unix_s(told["at"]) > since_unix_s:
+                    yield told
+
+
+def parts(cluster: Cluster, victim: Host, since_unix_s: float) -> dict[str, float]:
+    """Return when each step was taken, seconds from a time; infinite: never."""
+    found: dict[str, list[float]] = {
+        name: [] for name in ("suspected_s", "known_dead_s", "decided_s", "planned_s", "received_s")
+    }
+    for told in logged(cluster, "node", since_unix_s):
+        at_s = unix_s(told["at"]) - since_unix_s
+        match told["event"], told.get("node"), told.get("reason", "").rpartition(" ")[-1]:
+            case "member changed", victim.name, "SUSPECT":
+                found["suspected_s"].append(at_s)
+            case "member changed", victim.name, "DEAD":
+                found["known_dead_s"].append(at_s)
+            case "task changed", _, _ if told.get("outcome") == "pulling":
+                found["received_s"].append(at_s)
+    for told in logged(cluster, "scheduler", since_unix_s):
+        at_s = unix_s(told["at"]) - since_unix_s
+        if told["event"] == "node condition changed" and told["condition"] == "DOWN":
+            found["decided_s"].append(at_s)
+        if told["event"] == "round" and told.get("created", 0) + told.get("moved", 0):
+            found["planned_s"].append(at_s)
+    last = {"known_dead_s"}
+    return {
+        name: (max if name in last else min)(times, default=float("inf"))
+        for name, times in found.items()
+    }
 
 
 def one_run(cluster: Cluster, victim: Host, replicas: int) -> dict[str, float]:
@@ -149,7 +178,7 @@ def one_run(cluster: Cluster, victim: Host, replicas: int) -> dict[str, float]:
     forgotten_s = max(float(probe.communicate()[0] or "inf") for probe in probes) - began_s
     found = {
         "replicas": len(dead),
-        "decided_s": decided_s(cluster, began_unix_s) - began_unix_s,
+        **parts(cluster, victim, began_unix_s),
         "moved_s": moved_s,
         "forgotten_s": forgotten_s,
     }
@@ -224,7 +253,8 @@ def summary(runs: Sequence[dict[str, float]]) -> dict[str, Any]:
             "median": round(statistics.median(run[key] for run in runs), 2),
             "worst": round(max(run[key] for run in runs), 2),
         }
-        for key in ("decided_s", "moved_s", "forgotten_s")
+        for key in runs[0]
+        if key != "replicas"
     }
 
 
