@@ -75,7 +75,7 @@ class Scene:
         steps: What has been seen so far of this fault.
     """
 
-    def __init__(self, cluster: Cluster, replicas: int, *, many: int = 50) -> None:
+    def __init__(self, cluster: Cluster, replicas: int, *, many: int) -> None:
         """Begin with a cluster whose nodes are ready."""
         self.cluster = cluster
         self.many = many
@@ -212,7 +212,7 @@ def scene_on(hosts: int, schedulers: int, etcds: int, replicas: int, label: str)
         cluster_on(lab, etcd, lab.hosts[:schedulers], lab.hosts) as cluster,
     ):
         cluster.up(COMPOSE.format(replicas=replicas), "--timeout", "120s", limit_s=130.0)
-        yield Scene(cluster, replicas)
+        yield Scene(cluster, replicas, many=replicas * 5 // 2)
 
 
 def as_plain(steps: Sequence[Step]) -> list[dict[str, Any]]:
