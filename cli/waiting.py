@@ -148,6 +148,14 @@ class Progress:
             service.watched_until_unix_s,
         )
 
+    def warnings(self) -> list[str]:
+        """Return what is wrong beside services that are as asked for."""
+        return [
+            f"{name}: {problem}"
+            for name in sorted(self._wanted)
+            for problem in (self._services[name].problems if name in self._services else ())
+        ]
+
     def problems(self) -> list[str]:
         """Return what keeps services from being so, for the person."""
         lines: list[str] = []
@@ -259,6 +267,8 @@ async def _until_ended(
 
 def _end(context: Context, progress: Progress, outcome: Outcome) -> ExitCode:
     if outcome is Outcome.CONVERGED:
+        for line in progress.warnings():
+            context.warn(f"warning: {line}")
         return ExitCode.CONVERGED
     for line in progress.problems():
         context.warn(line)

@@ -31,6 +31,7 @@ __all__ = [
     "MEMBERS_MAX",
     "NO_EPOCH",
     "TERMINAL_ATTEMPT_STATES",
+    "UNPUBLISHED",
     "Affinity",
     "AffinityTarget",
     "Assignment",
@@ -196,6 +197,7 @@ __getattr__ = _importing(
             "ServiceFacts",
         ),
         "node": (
+            "UNPUBLISHED",
             "Availability",
             "Fault",
             "FaultKind",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 from dray.model.extensions import TaintEffect
 from dray.model.resources import NodeCapacity
@@ -14,6 +15,7 @@ from dray.model.values import StringMap
 from dray.names import ClusterId, NodeId
 
 __all__ = [
+    "UNPUBLISHED",
     "Availability",
     "Fault",
     "FaultKind",
@@ -71,6 +73,11 @@ class FaultKind(enum.Enum):
     """Another daemon claims the same node id."""
     DAEMON_LATE = 10
     """The daemon's loops run late: the machine is starved."""
+
+
+UNPUBLISHED: Final = " is not published here: "
+"""In a fault's sentence between a service, as "shop/web", and the reason that a port of it is not
+open on a node. Schedulers look for it, and tell who deploys the service."""
 
 
 @dataclass(frozen=True, slots=True)

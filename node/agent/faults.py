@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from dray.clock import Clock
 from dray.log import Logger
@@ -14,6 +15,8 @@ from dray.model import Fault, FaultKind
 from node.agent.book import Signal
 
 __all__ = ["Faults"]
+
+MESSAGE_CHARS_MAX: Final = 2_000  # of one fault, however many sentences it has
 
 
 class Faults:
@@ -45,8 +48,17 @@ class Faults:
         self._put(part, before, after)
 
     def tell_faults(self, part: str, faults: Iterable[Fault]) -> None:
-        """Replace the faults that one part has found by these; they know since when they stand."""
-        self._put(part, self._by_part.get(part, {}), {fault.kind: fault for fault in faults})
+        """Replace the faults that one part has found by these; they know since when they stand.
+
+        Several of one kind become one, as old as the oldest, with the sentences of all.
+        """
+        after: dict[FaultKind, Fault] = {}
+        for fault in faults:
+            known = after.get(fault.kind, fault)
+            text = fault.message if known is fault else f"{known.message}; {fault.message}"
+            since_unix_s = min(known.since_unix_s, fault.since_unix_s)
+            after[fault.kind] = Fault(fault.kind, since_unix_s, text[:MESSAGE_CHARS_MAX])
+        self._put(part, self._by_part.get(part, {}), after)
 
     def _put(
         self, part: str, before: dict[FaultKind, Fault], after: dict[FaultKind, Fault]

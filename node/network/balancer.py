@@ -12,6 +12,7 @@ from typing import Final
 
 from dray.errors import DrayError
 from dray.model import (
+    UNPUBLISHED,
     EndpointView,
     FactKey,
     FactView,
@@ -292,9 +293,7 @@ class Balancer:
         claims = {port: Claim(port.protocol, port.host_ip, port.number) for port in ports}
         self._claims.keep_only(name, claims.values())
         refusals = {port: self._claims.take(claim, name) for port, claim in claims.items()}
-        problems = tuple(
-            f"{name} is not published here: {reason}" for reason in refusals.values() if reason
-        )
+        problems = tuple(f"{name}{UNPUBLISHED}{reason}" for reason in refusals.values() if reason)
         if problems:
             self._refused_ports[key] = problems
         else:

@@ -14,6 +14,7 @@ from typing import Final
 
 from dray.model import (
     TERMINAL_ATTEMPT_STATES,
+    UNPUBLISHED,
     AttemptReport,
     AttemptState,
     Health,
@@ -234,16 +235,33 @@ class State:
         is_rolling = rollout is not None and rollout.state is RolloutState.RUNNING
         so_unix_s = self._so_unix_s(key, tasks)
         is_watched = self.now_unix_s < so_unix_s < NEVER
+        unpublished, is_published = self._unpublished(key)
         return Service(
             record,
             _counts(task.state for task in tasks),
             self._desired(key, tasks),
             # A rollout may be taken back until its leader says that it is over.
-            so_unix_s <= self.now_unix_s and not is_rolling,
+            so_unix_s <= self.now_unix_s and not is_rolling and is_published,
             rollout,
-            _problems(tasks),
+            (*_problems(tasks), *unpublished)[:PROBLEMS_MAX],
             so_unix_s if is_watched else 0.0,
         )
+
+    def _unpublished(self, key: ServiceKey) -> tuple[list[str], bool]:
+        """Return where ports of a service are not open, and whether they are on some node.
+
+        One node where another program has a port is told of; the others lead to the service.
+        """
+        said = f"{key.project}/{key.service}{UNPUBLISHED}"
+        found: list[str] = []
+        for node_id, observation in self.memory.observed.nodes.items() if self.memory else ():
+            for fault in observation.faults:
+                _, mark, after = fault.message.partition(said)
+                node = self.snapshot.nodes.get(node_id)
+                if mark and node is not None and observation.condition is NodeCondition.READY:
+                    found.append(f"not published on node {node.name}: {after.partition('; ')[0]}")
+        is_published = not found or len(found) < sum(1 for _ in self.ready_nodes())
+        return sorted(found), is_published
 
     def _rollout(self, key: ServiceKey, tasks: list[Task]) -> Rollout | None:
         """Return how the replacement of a service's tasks stands; None: there never was one."""

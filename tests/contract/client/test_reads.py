@@ -19,12 +19,15 @@ from dray.errors import (
     Unavailable,
 )
 from dray.model import (
+    UNPUBLISHED,
     AttemptReport,
     AttemptState,
     Availability,
     Event,
     EventKind,
     EventLevel,
+    Fault,
+    FaultKind,
     Health,
     NodeCondition,
     ReachKind,
@@ -456,3 +459,24 @@ async def test_many_tasks_are_counted_now_and_then() -> None:
             SlotState.UNKNOWN,
             SlotState.PENDING,
         }
+
+
+async def test_a_port_that_another_program_has_is_told() -> None:
+    """On some nodes: the service is as asked for, with a problem; on all of them it is not."""
+    async with cluster() as made, made.client() as client:
+        await with_nodes(made, 2)
+        await client.apply_project(project_of(a_service("web", replicas=1)))
+        await made.assign({1: [a_task(1, a_slot(1))]})
+        made.report(running(a_task(1)))
+        text = f"ill; shop/web{UNPUBLISHED}port 80/tcp is taken; shop/web2{UNPUBLISHED}other"
+        faults = (Fault(FaultKind.NETWORK_BROKEN, 1.0, text),)
+        problems = []
+        for number in (1, 2):
+            known = made.observed.nodes
+            ill = replace(known[node_id(number)], faults=faults)
+            made.observed = replace(made.observed, nodes={**known, node_id(number): ill})
+            made.lead()
+            service = (await client.get_service("shop", "web")).service
+            assert service is not None
+            problems.append(f"not published on node n{number}: port 80/tcp is taken")
+            assert (service.problems, service.is_converged) == (tuple(problems), number == 1)

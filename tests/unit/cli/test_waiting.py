@@ -103,3 +103,13 @@ def test_time_that_is_waited_for_is_told() -> None:
     assert web.outcome is Outcome.PENDING
     assert standing_parts(web, NOW_S)[-1] == "1 starting, watched for 5 s: 3 s left"
     assert standing_parts(web, NOW_S + 3)[-1] == "1 starting, watched for 5 s"
+
+
+def test_what_is_wrong_beside_a_service_that_is_so_is_told() -> None:
+    """A port that one node cannot open is no failure, and no secret."""
+    progress = Progress({"web": 1, "db": 1})
+    told = ("not published on node n1: port 80/tcp is taken by another program",)
+    web = a_service_view(is_converged=True, problems=told)
+    progress.fold([ObjectChange(service=web), ObjectChange(service=a_service_view("db"))])
+    assert progress.warnings() == [f"web: {told[0]}"]
+    assert progress.problems() == ["db: it is not what was asked for yet"]
