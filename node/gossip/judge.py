@@ -42,6 +42,7 @@ __all__ = ["SUSPICION", "VERIFY", "Judge"]
 SUSPICION: Final = "suspicion"
 VERIFY: Final = "verify"
 ACCUSERS_MAX: Final = 16  # counted of one suspicion
+REACH_TOLD_S: Final = 2.5  # so long it is what a probe without any answer has found
 REACH_KEPT_S: Final = 1.0  # a kernel's answer older than this is asked for again
 SILENT_CHECKS: Final = 2  # of a stalled member's kernel, after which it counts as gone
 VOUCH_S: Final = 4.0  # a witness tells the others this often that a stalled member still speaks
@@ -224,8 +225,11 @@ class Judge:
 
     def accuse(self, member: Member, reach: ReachKind | None, now_s: float) -> None:
         """Take it that this node's own probe of a member failed in every way."""
-        self.note(member, reach or ReachKind.SILENT, now_s)
         suspicion = self._suspicions.get(member.node_id)
+        found = reach
+        if found is None and suspicion is not None and now_s - suspicion.reach_at_s < REACH_TOLD_S:
+            found = suspicion.reach  # its kernel has been asked, and answers later than a verdict
+        self.note(member, found or ReachKind.SILENT, now_s)
         if member.state is MemberState.ALIVE:
             self._counts.suspicions += 1
             rumour = self._accusation(member, MemberState.SUSPECT, reach)

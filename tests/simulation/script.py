@@ -10,7 +10,7 @@ line, are its output. Everything else is a comment and stays as it is. Commands:
     > loss 0.25            every datagram is lost with this probability
     > publish a web 1 2    node a publishes these slots of service shop/web; none: withdraws it
     > members              what each running node holds every node to be
-    > evidence c           what each running node's own probes find of c
+    > evidence c           what each running node's own probes find of c, and for how long
     > service web          which endpoints of shop/web each running node sees
     > until a: c DEAD 10   wait until a holds c to be DEAD, at most 10 s; prints nothing but a miss
 """
@@ -143,7 +143,11 @@ class Script:
         lines = []
         for observer in self.cluster.running():
             told = self.cluster.core(observer).evidence(now_s)
-            reaches = [each.reach.name for each in told if each.target == target]
+            reaches = [
+                f"{each.reach.name} for {each.since_s:.0f} s"
+                for each in told
+                if each.target == target
+            ]
             lines.append(f"{observer}: {', '.join(reaches) or 'nothing'}")
         return lines
 
