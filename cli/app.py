@@ -9,6 +9,7 @@ cores: no parser 14 ms, argparse 37, click 8.5 164, typer 0.29 226, cyclopts 5.4
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import io
 import os
@@ -80,14 +81,21 @@ def main(
         return _discard_output(ExitCode.OUTPUT_CLOSED)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
+        if error.errno == errno.ENOSPC and not place:
+            place = "cannot write the output: "
         return _discard_output(_end(f"{place}{error.strerror}", ExitCode.REFUSED))
     return status
 
 
 def _run(arguments: Sequence[str], environment: Mapping[str, str] | None) -> int:
     parser = _parser()
-    given = parser.parse_args(list(arguments))
+    given, rest = parser.parse_known_args(list(arguments))
     verb: str | None = given.verb
+    if rest:
+        program = f"dray {verb}" if verb else "dray"
+        raise UsageError(
+            f"unrecognized arguments: {' '.join(rest)}", hint=f"see `{program} --help`"
+        )
     if verb is None:
         parser.print_help()
         return ExitCode.USAGE

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cli.texts import word
+from cli.texts import counted, word
 from cli.views import Table
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def pending_lines(pending: Sequence[PendingExplanation]) -> list[str]:
         more = f" and {len(each.slots) - 10} more" if len(each.slots) > 10 else ""
         lines.append(f"{slots}{more}: {each.summary}")
         lines += [
-            f"    {count.nodes} node{'s' * (count.nodes != 1)}: {count.text or count.reason}"
+            f"    {count.text or counted(count.nodes, 'node') + f': {count.reason}'}"
             for count in each.refusals
         ]
         if each.smallest_change:

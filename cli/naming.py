@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from cli.compose_files import load_request
 from cli.context import Context
 from cli.exits import UsageError
 
-__all__ = ["Named", "add_project", "named", "project_of"]
+__all__ = ["Named", "add_project", "named", "project_of", "services_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,25 @@ def named(text: str, given: argparse.Namespace, context: Context) -> Named:
     if not service or (slash and not project):
         raise UsageError(f"{text!r} names no service", hint="write [PROJECT/]SERVICE[.SLOT]")
     return Named(project or project_of(given, context), service, int(number))
+
+
+def services_of(
+    texts: Sequence[str], given: argparse.Namespace, context: Context
+) -> tuple[str, list[str]]:
+    """Return the project that `[PROJECT/]SERVICE`s are of, and their names.
+
+    Raises:
+        UsageError: One is malformed, they are of several projects, or no project can be told.
+    """
+    if not texts:
+        return project_of(given, context), []
+    found = [named(text, given, context) for text in texts]
+    projects = {each.project for each in found}
+    if len(projects) > 1:
+        raise UsageError(
+            f"services of {len(projects)} projects at once", hint="name those of one at a time"
+        )
+    return projects.pop(), [each.service for each in found]
 
 
 def project_of(given: argparse.Namespace, context: Context) -> str:

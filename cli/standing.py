@@ -151,6 +151,9 @@ class ExplainView:
             lines += [f"    {node.node}: {'; '.join(node.reasons)}" for node in pending.nodes]
         for restarting in self.reply.restarting:
             lines += _restart_lines(restarting)
+        if service is not None:
+            told = "\n".join(lines)
+            lines += [problem for problem in service.problems if problem not in told]
         if service is not None and service.is_converged:
             lines.append("it is as it was asked to be")
         return lines

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from dray.model import NodeCapacity
 
-__all__ = ["age", "bytes_text", "cpus", "instant", "plain_capacity", "reserved_texts", "word"]
+__all__ = [
+    "age",
+    "bytes_text",
+    "counted",
+    "cpus",
+    "instant",
+    "plain_capacity",
+    "reserved_texts",
+    "word",
+]
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEPS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
@@ -74,3 +83,8 @@ def plain_capacity(capacity: NodeCapacity | None) -> dict[str, object] | None:
         "gpus": len(capacity.gpus),
         "tasks_max": capacity.tasks_max,
     }
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 task", "2 tasks"."""
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import enum
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -77,6 +78,7 @@ class Standing:
     watched_until_unix_s: float = 0.0
 
 
+_FROM_PORT: Final = re.compile(r":\d+->")
 _DONE: Final = frozenset({SlotState.RUNNING, SlotState.COMPLETED})
 
 
@@ -99,8 +101,9 @@ class Progress:
             name = service.record.spec.name
             self._services[name] = service
             line = _line(service)
-            if self._told.get(name) != line:
-                self._told[name] = line
+            alike = _FROM_PORT.sub("", line)  # each try of a connection has another one
+            if self._told.get(name) != alike:
+                self._told[name] = alike
                 lines.append(line)
         return lines
 
@@ -155,6 +158,22 @@ class Progress:
             for name in sorted(self._wanted)
             for problem in (self._services[name].problems if name in self._services else ())
         ]
+
+    def failures(self) -> list[str]:
+        """Return what became of rollouts that failed, and why."""
+        found = [(name, self._services.get(name)) for name in sorted(self._wanted)]
+        return [
+            f"{name}: {service.rollout.message}"
+            for name, service in found
+            if service is not None and service.rollout is not None and service.rollout.message
+        ]
+
+    def blocked(self) -> str:
+        """Return the first service that is not so."""
+        return next(
+            (each.service for each in self.standings() if each.outcome is not Outcome.CONVERGED),
+            "",
+        )
 
     def problems(self) -> list[str]:
         """Return what keeps services from being so, for the person."""
@@ -249,7 +268,8 @@ async def _wait(
         raise
     for line in progress.problems():
         context.warn(line)
-    context.warn(f"not as asked for after {limit_s:g} s; it goes on (see `dray ps -p {project}`)")
+    see = f"dray explain {project}/{progress.blocked()}"
+    context.warn(f"not as asked for after {limit_s:g} s; it goes on (see `{see}`)")
     return ExitCode.TIMED_OUT
 
 
@@ -270,7 +290,7 @@ def _end(context: Context, progress: Progress, outcome: Outcome) -> ExitCode:
         for line in progress.warnings():
             context.warn(f"warning: {line}")
         return ExitCode.CONVERGED
-    for line in progress.problems():
+    for line in progress.failures():
         context.warn(line)
     if outcome is Outcome.ROLLED_BACK:
         context.warn("rolled back: the new revision failed, and the one before it is back")

@@ -18,6 +18,8 @@ __all__ = ["main"]
 
 M_ARENA_MAX: Final = -8  # of glibc's malloc.h
 ARENAS_MAX: Final = 2
+# What the doctor does not need to know: it looks at the machine, where no unit's variables are set.
+UNASKED: Final = ("--scheduler=127.0.0.1:7400", "--name=unasked", "--advertise=127.0.0.1")
 
 
 def main(action: str, arguments: Sequence[str]) -> int:
@@ -31,7 +33,8 @@ def main(action: str, arguments: Sequence[str]) -> int:
     Raises:
         DrayError: A setting is wrong, or the daemon cannot go on; the message says what to do.
     """
-    settings = NodeSettings.load(arguments)
+    unasked = UNASKED if action == "doctor" else ()
+    settings = NodeSettings.load([*unasked, *arguments])
     if action == "config":
         for setting in settings.describe():
             print(f"{setting.name} = {setting.value}  # {setting.source}")

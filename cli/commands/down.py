@@ -37,13 +37,16 @@ async def _remove(given: argparse.Namespace, context: Context) -> ExitCode:
 
     from cli.naming import project_of
     from cli.session import connected, tell_warnings
+    from cli.texts import counted
 
     project = project_of(given, context)
     async with connected(context) as client:
         reply = await client.remove_project(project, remove_volumes=given.volumes)
         tell_warnings(context, reply.header)
         if given.detach:
-            print(f"project {project}: {reply.tasks} tasks are being stopped", file=context.out)
+            print(
+                f"project {project}: {counted(reply.tasks, 'task')} to be stopped", file=context.out
+            )
             return ExitCode.CONVERGED
         try:
             async with asyncio.timeout(given.timeout):
@@ -51,8 +54,8 @@ async def _remove(given: argparse.Namespace, context: Context) -> ExitCode:
         except TimeoutError:
             context.warn(f"project {project} is still being removed after {given.timeout:g} s")
             return ExitCode.TIMED_OUT
-    volumes = f", {len(reply.volumes)} volumes" if reply.volumes else ""
-    print(f"project {project}: removed, {reply.tasks} tasks{volumes}", file=context.out)
+    volumes = f", {counted(len(reply.volumes), 'volume')}" if reply.volumes else ""
+    print(f"project {project}: removed, {counted(reply.tasks, 'task')}{volumes}", file=context.out)
     return ExitCode.CONVERGED
 
 

@@ -66,11 +66,15 @@ def run(given: argparse.Namespace, context: Context) -> int:
 def _list(_given: argparse.Namespace, context: Context) -> ExitCode:
     from cli.lists import NodesView
     from cli.session import ask
+    from cli.texts import word
 
     reply = ask(context, lambda client: client.list_nodes())
     if reply.header.is_observed is False:
         context.warn("no leader can be asked: how nodes are is unknown")
     context.show(NodesView(reply.nodes))
+    for node in reply.nodes:
+        for fault in node.faults:
+            context.warn(f"{node.record.name}: {word(fault.kind)}: {fault.message}")
     return ExitCode.CONVERGED
 
 

@@ -13,7 +13,9 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    parser.add_argument("services", nargs="*", metavar="SERVICE", help="only these services")
+    parser.add_argument(
+        "services", nargs="*", metavar="[PROJECT/]SERVICE", help="only these services"
+    )
     parser.add_argument(
         "-p", "--project-name", metavar="NAME", default="", help="only this project"
     )
@@ -28,16 +30,18 @@ def run(given: argparse.Namespace, context: Context) -> ExitCode:
     """Show every slot: what it runs, where, and why not."""
     from cli.exits import UsageError
     from cli.lists import TasksView
+    from cli.naming import services_of
     from cli.session import ask
     from dray.clock import SystemClock
 
-    if given.services and not given.project_name:
-        raise UsageError("a service needs its project", hint="add -p PROJECT")
+    project, services = given.project_name, given.services
+    if services and all("/" in text for text in services):
+        project, services = services_of(services, given, context)
+    elif services and not project:
+        raise UsageError("a service needs its project", hint="write PROJECT/SERVICE, or add -p")
     reply = ask(
         context,
-        lambda client: client.list_tasks(
-            given.project_name, given.services, node=given.node, with_ended=given.all
-        ),
+        lambda client: client.list_tasks(project, services, node=given.node, with_ended=given.all),
     )
     if reply.header.is_observed is False:
         context.warn("no leader can be asked: how tasks are is unknown")

@@ -16,7 +16,10 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.add_argument(
-        "services", nargs="*", metavar="SERVICE", help="only these (default: all of the project)"
+        "services",
+        nargs="*",
+        metavar="[PROJECT/]SERVICE",
+        help="only these (default: all of the project)",
     )
     add_project(parser)
     add_waiting(parser)
@@ -32,12 +35,12 @@ def run(given: argparse.Namespace, context: Context) -> ExitCode:
 
 async def _restart(given: argparse.Namespace, context: Context) -> ExitCode:
     from cli.changes import ChangesView
-    from cli.naming import project_of
+    from cli.naming import services_of
     from cli.session import connected
     from cli.waiting import finish
 
-    project = project_of(given, context)
+    project, services = services_of(given.services, given, context)
     async with connected(context) as client:
-        reply = await client.restart_services(project, given.services)
+        reply = await client.restart_services(project, services)
         view = ChangesView(project, reply.revision, reply.services)
         return await finish(client, context, given, project, view)

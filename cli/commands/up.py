@@ -135,10 +135,21 @@ async def _apply(given: argparse.Namespace, context: Context, loaded: Loaded) ->
 def _show_plan(context: Context, project: str, reply: ApplyProjectResponse) -> ExitCode:
     from cli.changes import PlanView, change_lines, pending_lines
     from cli.settings import OutputFormat
+    from dray.views import PlannedActionKind
 
-    view = PlanView(reply.actions, reply.unplaced)
+    # The leader's next round is for all projects: what others lack is not this one's news.
+    unplaced = [each for each in reply.unplaced if each.slots[0].project == project]
+    actions = [
+        each
+        for each in reply.actions
+        if each.slot.project == project or each.kind is not PlannedActionKind.CREATE
+    ]
+    view = PlanView(actions, unplaced)
     if context.settings.output_format in (None, OutputFormat.TABLE):
-        lines = [*change_lines(project, reply.services), *pending_lines(reply.unplaced)]
+        lines = [*change_lines(project, reply.services), *pending_lines(unplaced)]
         context.out.writelines(f"{line}\n" for line in lines)
     context.show(view)
-    return ExitCode.REFUSED if reply.unplaced else ExitCode.CONVERGED
+    if unplaced:
+        context.warn("not all of it has room; nothing was changed")
+        return ExitCode.REFUSED
+    return ExitCode.CONVERGED

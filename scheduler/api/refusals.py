@@ -15,6 +15,7 @@ from scheduler.placement.room import Room
 __all__ = ["NODES_MAX", "node_refusals"]
 
 NODES_MAX: Final = 100
+MIB: Final = 1024**2
 _BYTES: Final = frozenset({RefusalReason.MEMORY, RefusalReason.DISK})
 
 
@@ -48,5 +49,5 @@ def _text(room: Room, ask: Ask, row: int, reason: RefusalReason) -> str:
 
 def _amount(value: int, reason: RefusalReason) -> str:
     if reason in _BYTES:
-        return format_bytes(value)
+        return format_bytes(value // MIB * MIB if value >= MIB else value)
     return format_cpus(value) if reason is RefusalReason.CPU else str(value)

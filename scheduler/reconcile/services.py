@@ -219,11 +219,13 @@ def _view(
         elif not situation.is_given_up(item):
             new.append(item)
     attempts = [situation.attempt(item) for item in new]
+    failed = [attempt for attempt in attempts if attempt is not None and _has_failed(attempt)]
     return SlotView(
         max(old, default=None),
         bool(new),
         any(situation.serves(item) for item in new),
-        any(attempt is not None and _has_failed(attempt) for attempt in attempts),
+        bool(failed),
+        next((attempt.reason for attempt in failed if attempt.reason), ""),
     )
 
 

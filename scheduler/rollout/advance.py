@@ -47,12 +47,14 @@ class SlotView:
         has_new: A task of the target's work is there.
         is_well: … and it serves.
         has_failed: … and it failed: ended, or started again, or unhealthy.
+        why: … as its node says; empty: it does not.
     """
 
     old: ServiceRevision | None = None
     has_new: bool = False
     is_well: bool = False
     has_failed: bool = False
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,8 @@ def advance(
     policy = record.spec.rollback if is_back else record.spec.update
     verdict = _count_failures(verdict, slots)
     if _is_too_many(verdict, policy, len(slots)):
-        failed = _fail(verdict, policy, can_go_back=can_go_back, now_unix_s=now_unix_s)
+        why = next((slots[each].why for each in verdict.failed_slots if each in slots), "")
+        failed = _fail(verdict, policy, why, can_go_back=can_go_back, now_unix_s=now_unix_s)
         if failed is not None:  # the next step looks at a rollback with its own target
             return RolloutStep(failed, target, _waiting(slots, failed), now_unix_s)
     return _go_on(verdict, policy, target, slots, now_unix_s)
@@ -237,15 +240,15 @@ def _is_too_many(verdict: RolloutVerdict, policy: UpdatePolicy, total: int) -> b
 
 
 def _fail(
-    verdict: RolloutVerdict, policy: UpdatePolicy, *, can_go_back: bool, now_unix_s: float
+    verdict: RolloutVerdict, policy: UpdatePolicy, why: str, *, can_go_back: bool, now_unix_s: float
 ) -> RolloutVerdict | None:
-    """Return how a rollout that failed stands; None: it goes on."""
+    """Return how a rollout that failed stands, and why; None: it goes on."""
     service = verdict.service.service
     shown = ", ".join(f"{service}.{number}" for number in verdict.failed_slots[:5])
     is_back = verdict.state is RolloutState.ROLLING_BACK
     what = "putting back" if is_back else "replacing by"
     revision = verdict.from_revision if is_back else verdict.to_revision
-    message = f"{what} revision {revision} failed at {shown}"
+    message = f"{what} revision {revision} failed at {shown}{f': {why}' if why else ''}"
     if policy.failure_action is FailureAction.CONTINUE:
         return None
     if policy.failure_action is FailureAction.ROLLBACK and not is_back and can_go_back:

@@ -80,7 +80,7 @@ def test_no_verb_shows_the_help(capsys: Capture) -> None:
     ("arguments", "message"),
     [
         (["versio"], "dray: argument COMMAND: invalid choice: 'versio'"),
-        (["version", "--nope"], "dray: unrecognized arguments: --nope (see `dray --help`)"),
+        (["version", "--nope"], "dray: unrecognized arguments: --nope (see `dray version --help`)"),
         (["version", "--form", "json"], "dray: unrecognized arguments: --form json"),
         (["version", "--format", "xml"], "invalid choice: 'xml'"),
         (["--host", "a:b", "version"], "dray: --host: 'a:b': the port is not a number"),
@@ -185,7 +185,7 @@ def test_a_full_disk_is_told() -> None:
     with Path("/dev/full").open("w") as full:
         done = _dray("version", stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == ExitCode.REFUSED
-    assert done.stderr == "dray: No space left on device\n"
+    assert done.stderr == "dray: cannot write the output: No space left on device\n"
 
 
 def test_a_terminal_without_utf_8_gets_what_it_can_show() -> None:
