@@ -15,16 +15,17 @@ from cli.commands.cp import _in_container
 from cli.context import Context
 from cli.exits import UsageError
 from cli.loglines import LinePrinter
-from cli.naming import Named, named
+from cli.naming import Named, named, services_of
 from cli.selection import select
 from cli.settings import CliSettings
-from cli.texts import age, bytes_text, cpus, instant
+from cli.standing import ExplainView
+from cli.texts import age, bytes_text, counted, cpus, instant
 from cli.topview import TaskOrder, TopState
 from dray.errors import FailedPrecondition
 from dray.model import Dependency, NodeCondition, ProjectSpec
-from dray.views import LogLine, ObjectChange, SlotState
+from dray.views import ExplainServiceResponse, LogLine, ObjectChange, SlotState
 from tests.builders import a_service, a_slot, task_id
-from tests.unit.cli.views_builders import NOW_S, a_node_view, a_task_view
+from tests.unit.cli.views_builders import NOW_S, a_node_view, a_service_view, a_task_view
 
 
 def _given(project: str | None = None, files: list[str] | None = None) -> argparse.Namespace:
@@ -50,6 +51,15 @@ def _context(**environment: str) -> Context:
 def test_names(text: str, project: str | None, meant: Named) -> None:
     """A name in full wins; what it lacks comes from -p."""
     assert named(text, _given(project), _context()) == meant
+
+
+def test_services_of_one_project() -> None:
+    """Each may be named in full; several projects at once are a mistake."""
+    found = services_of(["shop/web", "db"], _given("shop"), _context())
+    assert found == ("shop", ["web", "db"])
+    assert services_of([], _given("shop"), _context()) == ("shop", [])
+    with pytest.raises(UsageError, match="services of 2 projects at once"):
+        services_of(["shop/web", "other/db"], _given(), _context())
 
 
 def test_a_project_is_named_by_the_environment_or_a_file(tmp_path: Path) -> None:
@@ -210,3 +220,16 @@ def test_an_archive_cannot_write_elsewhere(tmp_path: Path, members: list[tarfile
     with pytest.raises(FailedPrecondition, match="outside of"):
         unpack(file, inside, keep_owner=False)
     assert not (tmp_path / "evil").exists()
+
+
+def test_an_explanation_leaves_no_problem_out() -> None:
+    """What neither waits nor restarts, and is not well, is told as well; nothing twice."""
+    problem = "not published on node n1: port 80/tcp is taken by another program"
+    service = a_service_view(problems=(problem,))
+    lines = ExplainView(ExplainServiceResponse(service=service)).lines()
+    assert lines == ["shop/web: 1 starting of 1", problem]
+
+
+def test_nouns_are_counted() -> None:
+    """One of them is not several."""
+    assert [counted(number, "task") for number in (0, 1, 2)] == ["0 tasks", "1 task", "2 tasks"]

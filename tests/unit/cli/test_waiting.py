@@ -94,6 +94,27 @@ def test_how_each_service_stands() -> None:
     )
 
 
+def test_what_became_of_a_rollout_is_told_with_the_reason() -> None:
+    """Not that it is not so yet: it never will be."""
+    progress = Progress({"web": 2})
+    failed = a_service_view(revision=2, rollout=RolloutState.PAUSED)
+    assert failed.rollout is not None
+    told = replace(failed.rollout, message="replacing by revision 2 failed at web.1: exit code 3")
+    progress.fold([ObjectChange(service=replace(failed, rollout=told))])
+    assert progress.failures() == ["web: replacing by revision 2 failed at web.1: exit code 3"]
+    assert progress.blocked() == "web"
+
+
+def test_the_same_problem_with_another_port_is_no_news() -> None:
+    """Each try of a pull comes from another port of the node."""
+    progress = Progress({"web": 1})
+    tries = [
+        a_service_view(problems=(f"read udp 10.0.0.1:{port}->10.0.0.2:53: refused",))
+        for port in (40_001, 40_002)
+    ]
+    assert [len(progress.fold([ObjectChange(service=each)])) for each in tries] == [1, 0]
+
+
 def test_time_that_is_waited_for_is_told() -> None:
     """All run and only time is missing: the line says so, and on a terminal how much is left."""
     progress = Progress({"web": 1})

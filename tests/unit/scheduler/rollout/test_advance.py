@@ -119,6 +119,14 @@ def test_a_failure_pauses(is_settled: bool) -> None:
     assert (again.verdict, again.waiting) == (found.verdict, frozenset({2, 3}))
 
 
+def test_why_a_task_failed_is_in_the_message() -> None:
+    """Whoever deployed reads it when the tasks that failed are gone."""
+    failed = SlotView(has_new=True, has_failed=True, why="it ended with exit code 3")
+    found = step(a_change(), a_verdict(RolloutBatch((1,))), failed, WAITS)
+    assert found.verdict is not None
+    assert found.verdict.message.endswith("failed at web.1: it ended with exit code 3")
+
+
 def test_a_failure_after_the_watch_does_not_count() -> None:
     """A slot whose batch is past its monitoring fails on its own account."""
     record = a_change(UpdatePolicy(monitor_s=5.0))
