@@ -248,6 +248,7 @@ def _deploy() -> list[Row]:
 
 _ONE_INTERFACE: Final = "a container has one interface, on dray's network"
 _OWN_NETWORK: Final = "every network is dray's own, with addresses of the cluster's range"
+_SUBNETS: Final = f"{_OWN_NETWORK}; a subnet only says which `ipv4_address` a service may have"
 
 
 def _network() -> list[Row]:
@@ -327,12 +328,13 @@ def _network_definitions() -> list[Row]:
             (True,),
         ),
         Row(net + "enable_ipv6", executors=(Executor.NETWORK_IPV6,), neutral=(False,)),
-        Row(net + "ipam", Treatment.MEANINGLESS, (), _OWN_NETWORK, neutral=_EMPTY),
-        *_meaningless(net + "ipam.", "driver config options", _OWN_NETWORK),
+        Row(net + "ipam", Treatment.MEANINGLESS, (), _SUBNETS, neutral=_EMPTY),
+        *_meaningless(net + "ipam.", "driver options", _OWN_NETWORK),
+        *_meaningless(net + "ipam.", "config", _SUBNETS),
         *_meaningless(
             net + "ipam.config[].",
             "subnet gateway",
-            f"{_OWN_NETWORK}; it only says which `ipv4_address` a service may have",
+            _SUBNETS,
         ),
         *_meaningless(net + "ipam.config[].", "ip_range aux_addresses", _OWN_NETWORK),
     ]
