@@ -12,6 +12,7 @@ from dray.lazy import importing as _importing
 if TYPE_CHECKING:
     from dray.views.explanations import *
     from dray.views.header import *
+    from dray.views.log_positions import *
     from dray.views.nodes import *
     from dray.views.projects import *
     from dray.views.slots import *
@@ -55,6 +56,8 @@ __all__ = [
     "LogLine",
     "LogLines",
     "LogNotice",
+    "LogPosition",
+    "LogPositions",
     "LogQuery",
     "LogStream",
     "MembersAnswer",
@@ -107,6 +110,7 @@ __getattr__ = _importing(
             "NO_HEADER",
             "ResponseHeader",
         ),
+        "log_positions": ("LogPositions",),
         "nodes": (
             "GetNodeResponse",
             "GossipMember",
@@ -173,6 +177,7 @@ __getattr__ = _importing(
             "LogLine",
             "LogLines",
             "LogNotice",
+            "LogPosition",
             "LogQuery",
             "LogStream",
             "StreamLogsResponse",

@@ -22,6 +22,7 @@ __all__ = [
     "LogLine",
     "LogLines",
     "LogNotice",
+    "LogPosition",
     "LogQuery",
     "LogStream",
     "StreamLogsResponse",
@@ -41,6 +42,23 @@ class TaskTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class LogPosition:
+    """How far the lines of one attempt were read.
+
+    Attributes:
+        task_id: The task that wrote them.
+        attempt: The attempt that wrote them.
+        unix_ns: When the last one that was read was written.
+        lines: How many lines of that very time were read: the parts of a long line have one time.
+    """
+
+    task_id: TaskId
+    attempt: int = 0
+    unix_ns: int = 0
+    lines: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class LogQuery:
     """Which log lines are wanted.
 
@@ -52,6 +70,8 @@ class LogQuery:
         since_unix_s: Lines at or after this time only; None: no bound.
         until_unix_s: Lines before this time only; None: no bound.
         follow: Go on with new lines, and with tasks that replace those that end.
+        read_to: How far earlier streams of the same query came, at most 65,536 attempts: what they
+            brought is left out. `tail` does not count for these attempts.
     """
 
     project: str
@@ -61,6 +81,7 @@ class LogQuery:
     since_unix_s: float | None = None
     until_unix_s: float | None = None
     follow: bool = False
+    read_to: tuple[LogPosition, ...] = ()
 
 
 class LogStream(enum.Enum):

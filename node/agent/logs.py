@@ -122,7 +122,11 @@ class LogReader:
         # time of the last line of a container, and how many lines of that very time were read:
         # the parts of a long line have one time
         self._read_to: dict[str, tuple[int, int]] = {}
+        self._earlier = {
+            (each.task_id, each.attempt): (each.unix_ns, each.lines) for each in query.read_to
+        }
         self._following: dict[str, asyncio.Task[None]] = {}
+        self._tail = None if query.tail is None else min(query.tail, TAIL_MAX)
         since, until = query.since_unix_s, query.until_unix_s
         self._since_ns = None if since is None else int(since * _NANOSECONDS) - 1
         self._until_ns = None if until is None else int(until * _NANOSECONDS)
@@ -163,21 +167,16 @@ class LogReader:
         self, sources: tuple[_Source, ...]
     ) -> AsyncGenerator[LogLine | LogNotice, None]:
         """Yield what the containers wrote so far, the oldest line of all first."""
-        query = ContainerLogs(
-            since_unix_ns=self._since_ns,
-            until_unix_ns=self._until_ns,
-            tail_lines=None if self._query.tail is None else min(self._query.tail, TAIL_MAX),
-        )
         now_ns = int(self._clock.unix_s() * _NANOSECONDS)
         async with contextlib.AsyncExitStack() as stack:
             heads: list[tuple[int, int, LogChunk, AsyncIterator[LogChunk]]] = []
             for number, source in enumerate(sources):
                 if self._query.tail == 0:  # only what comes from now on
-                    self._read_to[source.container_id] = (now_ns, 0)
+                    key = (source.task_id, source.attempt)
+                    self._read_to[source.container_id] = self._earlier.get(key, (now_ns, 0))
                     continue
                 try:
-                    opened = self._runtime.logs(source.container_id, query)
-                    chunks = await stack.enter_async_context(opened)
+                    chunks = await stack.enter_async_context(self._unread(source, self._tail))
                 except FailedPrecondition as error:
                     yield LogNotice(source.task_id, message=str(error))
                     continue
@@ -191,6 +190,30 @@ class LogReader:
                 following = await anext(chunks, None)
                 if following is not None:
                     heapq.heappush(heads, (following.unix_ns, number, following, chunks))
+
+    @contextlib.asynccontextmanager
+    async def _unread(
+        self, source: _Source, tail: int | None = None, *, follow: bool = False
+    ) -> AsyncIterator[AsyncIterator[LogChunk]]:
+        """Open a container's lines after those that were read, now or on an earlier stream."""
+        at_ns, lines = self._came_to(source)
+        query = ContainerLogs(
+            follow=follow,
+            # all lines of the last one's time come again, and those that were read are left out
+            since_unix_ns=(at_ns - 1 if lines else at_ns) if at_ns else self._since_ns,
+            until_unix_ns=self._until_ns,
+            tail_lines=None if at_ns else tail,
+        )
+        async with (
+            self._runtime.logs(source.container_id, query) as chunks,
+            contextlib.aclosing(_behind(chunks, at_ns, lines)) as rest,
+        ):
+            yield rest
+
+    def _came_to(self, source: _Source) -> tuple[int, int]:
+        """Return the time of the last line that was read, and how many of that time were."""
+        earlier = self._earlier.get((source.task_id, source.attempt), (0, 0))
+        return self._read_to.setdefault(source.container_id, earlier)
 
     def _note(self, source: _Source, chunk: LogChunk) -> None:
         """Remember how far a container was read."""
@@ -258,19 +281,21 @@ class LogReader:
 
     async def _read_on(self, source: _Source, queue: asyncio.Queue[LogLine | LogNotice]) -> None:
         """Put the lines after those that were read into the queue; each once."""
-        since_ns = self._since_ns
-        at_ns, skip = self._read_to.get(source.container_id, (0, 0))
-        if at_ns:
-            # all lines of the last one's time come again, and those that were read are left out
-            since_ns = at_ns - 1 if skip else at_ns
-        query = ContainerLogs(follow=True, since_unix_ns=since_ns, until_unix_ns=self._until_ns)
-        async with self._runtime.logs(source.container_id, query) as chunks:
+        async with self._unread(source, follow=True) as chunks:
             async for chunk in chunks:
-                if skip and chunk.unix_ns == at_ns:
-                    skip -= 1
-                    continue
                 await queue.put(source.line(chunk))
                 self._note(source, chunk)
+
+
+async def _behind(
+    chunks: AsyncIterator[LogChunk], at_ns: int, lines: int
+) -> AsyncGenerator[LogChunk, None]:
+    """Yield all but the first so many lines of a time."""
+    async for chunk in chunks:
+        if lines and chunk.unix_ns == at_ns:
+            lines -= 1
+            continue
+        yield chunk
 
 
 async def _next(

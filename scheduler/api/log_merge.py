@@ -2,24 +2,26 @@
 
 Each node sends the lines of its tasks in order. A query that ends merges them by time; one that
 follows passes them on as they come. A node that cannot be asked, or is lost on the way, is a notice
-in the stream, never a silent gap.
+in the stream, never a silent gap; who follows is asked for it again until the node is back, and
+gets its lines from where they broke off.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from dray.convert import from_proto
-from dray.errors import DrayError, InvalidRequest
+from dray.errors import DrayError, InvalidRequest, NotLeader
 from dray.names import NodeId
 from dray.views import (
     LogLine,
     LogLines,
     LogNotice,
+    LogPositions,
     LogQuery,
     ResponseHeader,
     StreamLogsResponse,
@@ -28,10 +30,13 @@ from scheduler.api.environment import Environment, States
 from scheduler.api.reads import known_project, known_service
 from scheduler.api.views import State
 
-__all__ = ["NODES_MAX", "TAIL_MAX", "LogStreams"]
+__all__ = ["NODES_MAX", "POSITIONS_MAX", "TAIL_MAX", "LogStreams"]
 
 TAIL_MAX: Final = 100_000
 NODES_MAX: Final = 500  # nodes of one query
+POSITIONS_MAX: Final = 65_536  # attempts that were read before
+_AGAIN_S: Final = 0.25  # until a lost node is asked again; doubles
+_AGAIN_MAX_S: Final = 2.0
 _AHEAD_MESSAGES: Final = 4  # of one node, 64 KiB each: read ahead of the merge
 _BATCH_BYTES_MAX: Final = 262_144  # of one reply, well below a message
 _END: Final = None
@@ -107,40 +112,73 @@ class LogStreams:
         self, query: LogQuery, nodes: list[NodeId]
     ) -> AsyncGenerator[StreamLogsResponse, None]:
         """Yield lines as they come, also of nodes that get tasks of the query later."""
-        shared: asyncio.Queue[LogLines | LogNotice | None] = asyncio.Queue(_AHEAD_MESSAGES)
-        spawner = asyncio.create_task(self._follow_nodes(query, nodes, shared), name="log nodes")
+        shared: asyncio.Queue[LogLines | LogNotice] = asyncio.Queue(_AHEAD_MESSAGES)
+        reading = asyncio.create_task(self._follow_nodes(query, nodes, shared), name="log nodes")
         try:
             while True:
-                message = await shared.get()
+                message = await _next(shared, reading)
                 if isinstance(message, LogLines):
                     yield StreamLogsResponse(lines=message.lines)
-                elif isinstance(message, LogNotice):
+                else:
                     yield StreamLogsResponse(notices=(message,))
         finally:
-            await _end_all([spawner])
+            await _end_all([reading])
 
     async def _follow_nodes(
-        self,
-        query: LogQuery,
-        nodes: list[NodeId],
-        shared: asyncio.Queue[LogLines | LogNotice | None],
+        self, query: LogQuery, nodes: list[NodeId], shared: asyncio.Queue[LogLines | LogNotice]
     ) -> None:
-        """Keep a reader for every node that has tasks of the query."""
-        readers: dict[NodeId, asyncio.Task[None]] = {}
+        """Keep a reader for every node that has tasks of the query, for ever.
+
+        Raises:
+            NotLeader: Another scheduler leads by now.
+        """
+        known: set[NodeId] = set()
         current = query
         try:
-            while True:
-                state = self._states.current()
-                for node_id in (*nodes, *_nodes_of(state, query)):
-                    if node_id not in readers:
-                        source = _Source(node_id)
-                        source.queue = shared
-                        readers[node_id] = asyncio.create_task(self._read(source, current))
-                await self._environment.source.wait_changed(state.snapshot.revision)
-                # Whoever comes later is read from its beginning: its tasks are new.
-                current = replace(query, tail=None)
-        finally:
-            await _end_all(list(readers.values()))
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    state = self._states.current()
+                    for node_id in (*nodes, *_nodes_of(state, query)):
+                        if node_id not in known:
+                            known.add(node_id)
+                            group.create_task(self._follow_node(node_id, current, shared))
+                    await self._environment.source.wait_changed(state.snapshot.revision)
+                    # Whoever comes later is read from its beginning: its tasks are new.
+                    current = replace(query, tail=None)
+        except* NotLeader as errors:
+            raise errors.exceptions[0] from None
+
+    async def _follow_node(
+        self, node_id: NodeId, query: LogQuery, shared: asyncio.Queue[LogLines | LogNotice]
+    ) -> None:
+        """Follow one node's lines; after a break they go on where they broke off."""
+        clock = self._environment.clock
+        began_unix_s = clock.unix_s()
+        came_to = LogPositions(query.read_to)
+        asked, pause_s, is_away = query, _AGAIN_S, False
+        while True:
+            try:
+                async with self._environment.relays.open(node_id, asked) as relay:
+                    pause_s, is_away = _AGAIN_S, False
+                    async for message in relay.output():
+                        if isinstance(message, LogLines):
+                            came_to.note(message.lines)
+                        if isinstance(message, LogLines | LogNotice):
+                            await shared.put(message)
+                return
+            except NotLeader:
+                raise
+            except DrayError as error:
+                is_removed = node_id not in self._environment.source.snapshot.nodes
+                if is_removed or not error.retryable:
+                    await shared.put(self._missing(node_id, error))
+                    return
+                if not is_away:
+                    is_away = True
+                    await shared.put(self._late(node_id, error))
+            asked = came_to.rest_of(query, began_unix_s)
+            await clock.sleep(pause_s)
+            pause_s = min(2 * pause_s, _AGAIN_MAX_S)
 
     async def _read(self, source: _Source, query: LogQuery) -> None:
         """Read one node's lines into its queue; a failure becomes a notice."""
@@ -151,13 +189,34 @@ class LogStreams:
                         await source.queue.put(message)
         except DrayError as error:
             await source.queue.put(self._missing(source.node_id, error))
-        if not query.follow:
-            await source.queue.put(_END)
+        await source.queue.put(_END)
 
     def _missing(self, node_id: NodeId, error: DrayError) -> LogNotice:
+        text = f"lines of node {self._name(node_id)} are missing: {error.message}"
+        return LogNotice(None, node_id, text)
+
+    def _late(self, node_id: NodeId, error: DrayError) -> LogNotice:
+        text = f"lines of node {self._name(node_id)} come when it is back: {error.message}"
+        return LogNotice(None, node_id, text)
+
+    def _name(self, node_id: NodeId) -> str:
         record = self._environment.source.snapshot.nodes.get(node_id)
-        name = record.name if record else node_id
-        return LogNotice(None, node_id, f"lines of node {name} are missing: {error.message}")
+        return record.name if record else node_id
+
+
+async def _next(
+    shared: asyncio.Queue[LogLines | LogNotice], reading: asyncio.Task[None]
+) -> LogLines | LogNotice:
+    """Return the next message; raise what ended the reading."""
+    getting = asyncio.create_task(shared.get())
+    try:
+        await asyncio.wait({getting, reading}, return_when=asyncio.FIRST_COMPLETED)
+        if not getting.done():
+            reading.result()
+        return await getting
+    finally:
+        if not getting.done():
+            await _end_all([getting])
 
 
 async def _refill(
@@ -172,7 +231,7 @@ async def _refill(
             return
 
 
-async def _end_all(tasks: list[asyncio.Task[None]]) -> None:
+async def _end_all(tasks: Sequence[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     if tasks:
@@ -184,6 +243,11 @@ def _check(state: State, query: LogQuery) -> None:
         raise InvalidRequest(
             f"the last {query.tail} lines are asked for; it must be 0 to {TAIL_MAX}",
             context={"field": "query.tail"},
+        )
+    if len(query.read_to) > POSITIONS_MAX:
+        raise InvalidRequest(
+            f"a query has at most {POSITIONS_MAX} attempts that were read before",
+            context={"field": "query.read_to"},
         )
     if query.slots and len(query.services) != 1:
         raise InvalidRequest("slots need the one service that they are of")

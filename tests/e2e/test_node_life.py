@@ -73,12 +73,13 @@ def test_a_node_keeps_what_runs(lab_factory: LabFactory, tmp_path: Path) -> None
 
 
 def _logs_over_a_replacement(cluster: Cluster, path: Path) -> None:
-    """Follow the logs of a service while all of its tasks are replaced."""
+    """Follow a service while a daemon is killed and started again, and all tasks are replaced."""
     first = cluster.lab.host(1)
     old = {task["task_id"] for task in cluster.tasks("shop", "web")}
     follow = ("logs", "-f", "-n", "all", "-p", "shop", "--no-log-prefix", "web")
     with cluster.following(path, *follow, on=first):
         cluster.wait(lambda: _lines(path).keys() >= old, "the lines of all tasks come")
+        _daemon_is_away_for_a_moment(cluster, path)
         cluster.up(COMPOSE.format(release=2), "--timeout", "60s")
         new = {task["task_id"] for task in cluster.tasks("shop", "web")} - old
         assert len(new) == REPLICAS
@@ -96,6 +97,23 @@ def _logs_over_a_replacement(cluster: Cluster, path: Path) -> None:
         last = re.search(f"{task} end ([0-9]+)$", path.read_text(), re.MULTILINE)
         assert last is not None
         assert int(last[1]) == len(_lines(path)[task]) - 1, "a line is missing at the end"
+
+
+def _daemon_is_away_for_a_moment(cluster: Cluster, path: Path) -> None:
+    """Kill a daemon while its lines are read, and wait until those of its tasks go on."""
+    second = cluster.lab.host(2)
+    theirs = {
+        task["task_id"] for task in cluster.tasks("shop", "web") if task["node_name"] == second.name
+    }
+    assert theirs
+    cluster.nodes[second.index].kill()
+    cluster.start_node(second)
+    cluster.wait_ready(2)
+    before = {task: len(_lines(path)[task]) for task in theirs}
+    cluster.wait(
+        lambda: all(len(_lines(path)[task]) > before[task] + 10 for task in theirs),
+        "the lines of the node go on",
+    )
 
 
 def _lines(path: Path) -> defaultdict[str, list[str]]:

@@ -97,6 +97,7 @@ class LogQuery(_message.Message):
     SINCE_UNIX_S_FIELD_NUMBER: _builtins.int
     UNTIL_UNIX_S_FIELD_NUMBER: _builtins.int
     FOLLOW_FIELD_NUMBER: _builtins.int
+    READ_TO_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     """Name of the project. Must be set."""
     tail: _builtins.int
@@ -115,6 +116,12 @@ class LogQuery(_message.Message):
     def slots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Slots of the one service named; empty: all."""
 
+    @_builtins.property
+    def read_to(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogPosition]:
+        """How far earlier streams of the same query came, at most 65,536: what they brought is left out.
+        `tail` does not count for these attempts.
+        """
+
     def __init__(
         self,
         *,
@@ -125,10 +132,11 @@ class LogQuery(_message.Message):
         since_unix_s: _builtins.float | None = ...,
         until_unix_s: _builtins.float | None = ...,
         follow: _builtins.bool = ...,
+        read_to: _abc.Iterable[Global___LogPosition] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_since_unix_s", b"_since_unix_s", "_tail", b"_tail", "_until_unix_s", b"_until_unix_s", "since_unix_s", b"since_unix_s", "tail", b"tail", "until_unix_s", b"until_unix_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_since_unix_s", b"_since_unix_s", "_tail", b"_tail", "_until_unix_s", b"_until_unix_s", "follow", b"follow", "project", b"project", "services", b"services", "since_unix_s", b"since_unix_s", "slots", b"slots", "tail", b"tail", "until_unix_s", b"until_unix_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_since_unix_s", b"_since_unix_s", "_tail", b"_tail", "_until_unix_s", b"_until_unix_s", "follow", b"follow", "project", b"project", "read_to", b"read_to", "services", b"services", "since_unix_s", b"since_unix_s", "slots", b"slots", "tail", b"tail", "until_unix_s", b"until_unix_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__since_unix_s: _TypeAlias = _typing.Literal["since_unix_s"]  # noqa: Y015
     _WhichOneofArgType__since_unix_s: _TypeAlias = _typing.Literal["_since_unix_s", b"_since_unix_s"]  # noqa: Y015
@@ -144,6 +152,40 @@ class LogQuery(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__until_unix_s) -> _WhichOneofReturnType__until_unix_s | None: ...
 
 Global___LogQuery: _TypeAlias = LogQuery  # noqa: Y015
+
+@_typing.final
+class LogPosition(_message.Message):
+    """How far the lines of one attempt were read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    UNIX_NS_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.bytes
+    """The task that wrote them."""
+    attempt: _builtins.int
+    """The attempt that wrote them."""
+    unix_ns: _builtins.int
+    """When the last one that was read was written, nanoseconds since 1970."""
+    lines: _builtins.int
+    """How many lines of that very time were read: the parts of a long line have one time."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.bytes = ...,
+        attempt: _builtins.int = ...,
+        unix_ns: _builtins.int = ...,
+        lines: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "lines", b"lines", "task_id", b"task_id", "unix_ns", b"unix_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogPosition: _TypeAlias = LogPosition  # noqa: Y015
 
 @_typing.final
 class LogLine(_message.Message):

@@ -31,6 +31,7 @@ from dray.views import (
     GossipMember,
     LogLine,
     LogLines,
+    LogPosition,
     LogQuery,
     MembersAnswer,
     TaskTarget,
@@ -113,6 +114,36 @@ async def test_followed_logs_take_in_nodes_that_come_later() -> None:
                 if found[-1] == b"2@20":
                     break
         assert found == [b"1@10", b"2@20"]
+
+
+async def test_followed_logs_go_on_after_a_node_was_away() -> None:
+    """A lost node is asked again for what is left, until it answers; once its user is told."""
+    async with cluster() as made, made.client() as client:
+        relays = await two_running(made, client)
+        relays.scripts = {
+            node_id(1): [lines(1, 10, 20, 20), Unavailable("it broke")],
+            node_id(2): [lines(2, 20)],
+        }
+        notices: list[str] = []
+        found: list[str] = []
+        query = LogQuery("shop", tail=5, follow=True)
+        async with asyncio.timeout(DEADLINE_S), aclosing(client.stream_logs(query)) as replies:
+            async for reply in replies:
+                found += [line.line.decode() for line in reply.lines]
+                notices += [notice.message for notice in reply.notices]
+                if notices and len(found) == 4:
+                    del relays.scripts[node_id(1)]
+                    asked = len(relays.opened)
+                    while len(relays.opened) < asked + 2:
+                        await asyncio.sleep(0)
+                    relays.scripts[node_id(1)] = [lines(1, 30)]
+                if "1@30" in found:
+                    break
+        assert sorted(found) == ["1@10", "1@20", "1@20", "1@30", "2@20"]
+        assert notices == ["lines of node n1 come when it is back: it broke"]
+        asked_again = [query for node, query in relays.opened if node == node_id(1)][1:]
+        rest = replace(query, tail=None, read_to=(LogPosition(task_id(1), 1, 20, 2),))
+        assert asked_again == [rest] * len(asked_again)
 
 
 async def _followed(client: Client) -> AsyncGenerator[LogLine, None]:

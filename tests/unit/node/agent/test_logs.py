@@ -12,7 +12,7 @@ import pytest
 
 from dray.clock import SystemClock
 from dray.model import AttemptState, RestartPolicy
-from dray.views import LogLine, LogQuery
+from dray.views import LogLine, LogPosition, LogPositions, LogQuery
 from node.agent.logs import QUEUE_LINES_MAX, LogReader
 from node.runtime.base import LogStream
 from node.runtime.fake import FakeRuntime
@@ -41,6 +41,11 @@ class Talking(Rig):
         return LogReader(
             query, CLUSTER, self.agent.book, self.runtime, SystemClock(), self.agent.followed
         )
+
+    async def read(self, query: LogQuery) -> list[LogLine]:
+        """Return the lines of a query that ends."""
+        async with contextlib.aclosing(self.reader(query).items()) as items:
+            return [item async for item in items if isinstance(item, LogLine)]
 
     @contextlib.asynccontextmanager
     async def reading(self, query: LogQuery) -> AsyncIterator[asyncio.Queue[LogLine | None]]:
@@ -191,3 +196,44 @@ async def test_parts_of_a_long_line_are_not_lost_between_reading_and_following(
             rig.say(container_id, b"part 3")
             assert [text for _, _, text in await taken(lines, 1)] == [b"part 3"]
             assert lines.empty()
+
+
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize("tail", [None, 0, 1])
+async def test_a_query_goes_on_where_an_earlier_stream_came_to(
+    rig: Talking, tail: int | None, follow: bool
+) -> None:
+    """Of what was read nothing comes again, wherever it broke off, and the rest is whole."""
+    async with rig.daemon():
+        await rig.assign(a_task(1), a_task(2))
+        first = (await rig.reached(S.RUNNING)).container_id
+        second = (await rig.reached(S.RUNNING, 2)).container_id
+        began_unix_s = 1_700_000_000.0
+        rig.say(first, b"1", b"2")
+        rig.say(second, b"3")
+        rig.engine.now_unix_s = lambda: 1_800_000_000.0  # the parts of a long line
+        rig.say(first, b"4", b"5", b"6")
+        lines = await rig.read(LogQuery("shop"))
+        assert [line.line for line in lines] == [b"1", b"2", b"3", b"4", b"5", b"6"]
+        for broken_at in range(len(lines)):
+            came_to = LogPositions()
+            came_to.note(lines[:broken_at])
+            rest = came_to.rest_of(LogQuery("shop", tail=tail, follow=follow), began_unix_s)
+            async with rig.reading(rest) as queue:
+                texts = [text for _, _, text in await taken(queue, len(lines) - broken_at)]
+                assert texts == [line.line for line in lines[broken_at:]]
+                assert queue.empty() if follow else await queue.get() is None
+
+
+def test_positions_go_on_from_those_of_earlier_streams() -> None:
+    """Lines of the same time are counted on; of each task the two newest attempts are kept."""
+    came_to = LogPositions([LogPosition(a_task(1).task_id, 1, 10, 2)])
+    came_to.note([LogLine(a_task(1).task_id, None, 1, 10)])
+    assert came_to.rest_of(LogQuery("shop"), 0.0).read_to == (
+        LogPosition(a_task(1).task_id, 1, 10, 3),
+    )
+    came_to.note([LogLine(a_task(1).task_id, None, attempt, 20) for attempt in (2, 3)])
+    read_to = came_to.rest_of(LogQuery("shop", tail=5, since_unix_s=3.0), 7.0)
+    assert [(each.attempt, each.unix_ns) for each in read_to.read_to] == [(2, 20), (3, 20)]
+    assert (read_to.tail, read_to.since_unix_s) == (None, 3.0)
+    assert came_to.rest_of(LogQuery("shop", tail=0, since_unix_s=3.0), 7.0).since_unix_s == 7.0
