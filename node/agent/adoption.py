@@ -23,7 +23,14 @@ from node.agent.tasks import (
 )
 from node.runtime.base import Container, ContainerState
 
-__all__ = ["Adoption", "adopted", "ended_event", "newest_containers"]
+__all__ = [
+    "Adoption",
+    "adopted",
+    "ended_event",
+    "is_newer",
+    "newest_containers",
+    "on_this_clock",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,7 @@ def adopted(
     """
     if state is None:
         return None if container is None else _from_container(container, now)
-    state = _on_this_clock(state, now)
+    state = on_this_clock(state, now)
     if container is not None and _attempt(container) > state.attempt:
         found = _from_container(container, now)
         state = replace(found, is_wanted=state.is_wanted, ends_unix_s=state.ends_unix_s)
@@ -90,7 +97,12 @@ def adopted(
     return _with_container(state, container, rules, now, is_reboot=is_reboot)
 
 
-def _on_this_clock(state: TaskState, now: Now) -> TaskState:
+def is_newer(container: Container | None, state: TaskState) -> bool:
+    """Return whether a container is that of a later attempt than a task is known to have."""
+    return container is not None and _attempt(container) > state.attempt
+
+
+def on_this_clock(state: TaskState, now: Now) -> TaskState:
     """Return the state with times of this process: the monotonic clock has another start now."""
     wait_s = max(0.0, state.next_attempt_unix_s - now.unix_s) if state.next_attempt_unix_s else 0.0
     # the wall clock may have been set back: no back-off outlasts its own cap because of that

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from dray.clock import Clock
 from dray.errors import DeadlineExceeded, Unavailable
 from dray.log import Logger
-from dray.model import Assignment, AttemptState, ProjectParts, ServiceKey, TaskSpecEntry
+from dray.model import (
+    Assignment,
+    AttemptState,
+    Health,
+    ProjectParts,
+    ServiceKey,
+    TaskSpecEntry,
+)
 from dray.names import ClusterId, NodeId, TaskId
-from node.agent.adoption import adopted, newest_containers
+from node.agent.adoption import adopted, is_newer, newest_containers, on_this_clock
 from node.agent.assign import (
     Accepted,
     Held,
@@ -53,6 +61,7 @@ ENGINE_AGAIN_S: Final = 0.5
 _ANSWERS_HELD_S: Final = TTL_S + 0.5
 _PUBLISH_PAUSE_S: Final = 0.01  # s: what happens meanwhile is one publication
 _SPECS_AHEAD_MAX: Final = 2_000  # revisions that are kept of what a stream has carried
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,15 +345,21 @@ class Agent:
     async def _adopt(self) -> None:
         """Take over the containers that run, once the engine shows them."""
         assert self.cluster_id is not None
-        containers = await self._containers()
-        found = newest_containers(containers)
+        running = await self._once_there(self._parts.runtime.running)
+        well = self._as_known(running)
+        others = partial(self._parts.runtime.containers, but=well)
+        found = newest_containers(await self._once_there(others))
         now = self.book.now()
         for task_id in {*self.book.states, *found.newest}:
             known = self.book.states.get(task_id)
             container = found.newest.get(task_id)
-            state = adopted(
-                known, container, self.book.rules(task_id), now, is_reboot=self._is_reboot
-            )
+            state: TaskState | None
+            if known is not None and known.container_id in well and not is_newer(container, known):
+                state = on_this_clock(known, now)
+            else:
+                state = adopted(
+                    known, container, self.book.rules(task_id), now, is_reboot=self._is_reboot
+                )
             assert state is not None, task_id
             if known is None:
                 self._add_unknown(state)
@@ -354,7 +369,17 @@ class Agent:
                 await self._parts.network.adopt(task_id, state.address, state.address6)
         self._is_reboot = False
         await self._parts.contents.keep_only(frozenset(self.book.states))
-        self._parts.log.info("containers adopted", count=len(found.newest))
+        count = sum(bool(state.container_id) for state in self.book.states.values())
+        self._parts.log.info("containers adopted", count=count)
+
+    def _as_known(self, running: Mapping[str, Health]) -> frozenset[str]:
+        """Return the containers that run and are as healthy as they are known to be."""
+        return frozenset(
+            state.container_id
+            for state in self.book.states.values()
+            if state.state is AttemptState.RUNNING
+            and running.get(state.container_id) is state.health
+        )
 
     def _add_unknown(self, state: TaskState) -> None:
         """Take a container that was never written down: the share explains it, or nobody does."""
@@ -362,13 +387,13 @@ class Agent:
         if self.share is None or not self.is_listed(state.task_id):
             self.book.orphans |= {state.task_id}
 
-    async def _containers(self) -> tuple[Container, ...]:
-        """Return all containers of the cluster, however long the engine takes to answer."""
+    async def _once_there(self, ask: Callable[[ClusterId], Awaitable[_T]]) -> _T:
+        """Return what the engine says of the cluster's containers, however long that takes."""
         assert self.cluster_id is not None
         delay_s = 0.2
         while True:
             try:
-                return await self._parts.runtime.containers(self.cluster_id)
+                return await ask(self.cluster_id)
             except (Unavailable, DeadlineExceeded) as error:
                 self._parts.log.warning("docker is away", error=str(error))
             await self._clock.sleep(delay_s)
@@ -414,17 +439,17 @@ class Agent:
     async def _look_at_all(self) -> None:
         """See the health of all tasks, and remove containers that no task needs any more."""
         assert self.cluster_id is not None
-        containers = await self._parts.runtime.containers(self.cluster_id)
-        for container in containers:
+        running = await self._parts.runtime.running(self.cluster_id)
+        if started_again := self._ended & running.keys():  # by hand
+            self._ended -= started_again
+            self.book.changed.send()
+        others = await self._parts.runtime.containers(self.cluster_id, but=self._as_known(running))
+        for container in others:
             self._see_health(container)
-            if container.state is ContainerState.RUNNING and container.container_id in self._ended:
-                self._ended.discard(container.container_id)  # somebody started it again by hand
-                self.book.changed.send()
-        for container in newest_containers(containers).outdated:
             identity = container.identity
             assert identity is not None, container
-            state = self.book.states.get(identity.task_id)
-            if state is not None and identity.attempt < state.attempt - 1:
+            kept = self.book.states.get(identity.task_id)
+            if kept is not None and identity.attempt < kept.attempt - 1:
                 await self._parts.runtime.remove(container.container_id)
 
     async def _sweep(self) -> None:

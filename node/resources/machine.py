@@ -41,6 +41,7 @@ GPUS_EVERY_S: Final = 300.0  # one that has failed is missing from the list
 LATE_EVERY_S: Final = 1.0
 LATE_S: Final = 1.0  # s that the daemon's loop may be late before it is a fault
 LATE_CLEAR_S: Final = 60.0
+SEEN_WITHIN_S: Final = 30.0  # where a container's processes are does not change
 _ROUND_BYTES: Final = 256 * 1024
 
 
@@ -162,7 +163,7 @@ class MachineWatch:
 
     async def _find_group(self, container_id: str) -> ProcessGroup | None:
         try:
-            found = await self._runtime.inspect(container_id)
+            found = await self._runtime.inspect(container_id, seen_within_s=SEEN_WITHIN_S)
         except (Unavailable, DeadlineExceeded):
             return None
         if found is None or not found.pid:

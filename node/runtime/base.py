@@ -13,7 +13,7 @@ nothing about containers, which may well run on.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -494,12 +494,24 @@ class Runtime(Protocol):
         """
         ...
 
-    async def inspect(self, container_id: str) -> Container | None:
-        """Return the container with this id or Docker name as it is now; None: there is none."""
+    async def inspect(self, container_id: str, *, seen_within_s: float = 0.0) -> Container | None:
+        """Return the container with this id or Docker name as it is now; None: there is none.
+
+        Args:
+            container_id: Its id or name.
+            seen_within_s: An answer of so long ago will do, if no event has come since.
+        """
         ...
 
-    async def containers(self, cluster_id: ClusterId) -> tuple[Container, ...]:
-        """Return all containers of dray's on this engine, running or not, sorted by name."""
+    async def containers(
+        self, cluster_id: ClusterId, *, but: Collection[str] = ()
+    ) -> tuple[Container, ...]:
+        """Return all containers of dray's on this engine, running or not, sorted by name.
+
+        Args:
+            cluster_id: Whose.
+            but: Ids of those that are left out: looking closely at each is what takes the time.
+        """
         ...
 
     async def running(self, cluster_id: ClusterId) -> Mapping[str, Health]:

@@ -12,7 +12,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+)
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -63,6 +71,7 @@ from node.runtime.docker_view import (
 )
 from node.runtime.ended import noticing_end
 from node.runtime.listener import Listener
+from node.runtime.looks import Looks
 from node.runtime.spec import (
     LABEL_CLUSTER_ID,
     create_body,
@@ -76,6 +85,8 @@ CONNECT_TIMEOUT_S: Final = 5.0
 ANSWER_TIMEOUT_S: Final = 60.0  # a start on a busy disk takes seconds, not minutes
 LOOK_AGAIN_S: Final = 300.0  # who waits for a container looks so often; the agent more often
 LOOK_SOON_S: Final = 0.02
+SEEN_WITHIN_S: Final = 5.0  # between the look after a start and the wait for the end
+UNSTARTED_MAX: Final = 1_024  # containers
 KILL_TIMEOUT_S: Final = 30.0  # what SIGKILL does not end in this time is stuck in the kernel
 
 T = TypeVar("T")
@@ -107,7 +118,9 @@ class DockerRuntime:
             socket_path, connect_timeout_s=connect_timeout_s, answer_timeout_s=answer_timeout_s
         )
         self._socket = EngineSocket(socket_path, connect_timeout_s, answer_timeout_s)
-        self._hub = EventHub(self._open_events, asyncio.sleep)
+        self._looks = Looks()
+        self._unstarted: set[str] = set()  # made here, and nobody was asked to start them yet
+        self._hub = EventHub(self._open_events, asyncio.sleep, self._looks)
         self._puller = Puller(self._ask, self._socket, silence_max_s=pull_silence_max_s)
 
     async def _ask(self, function: Callable[[docker.APIClient], T]) -> T:
@@ -157,6 +170,9 @@ class DockerRuntime:
             )
         except docker.errors.APIError as err:
             return _refused(err)
+        self._unstarted.add(answer["Id"])
+        if len(self._unstarted) > UNSTARTED_MAX:
+            self._unstarted.pop()
         return Created(answer["Id"])
 
     async def _image_entrypoint(self, reference: str) -> tuple[str, ...] | Refused:
@@ -168,9 +184,11 @@ class DockerRuntime:
 
     async def start(self, container_id: str) -> Started | Refused:
         """Start a created container; one that has run is left alone."""
-        found = await self.inspect(container_id)
-        if found is not None and found.state is not ContainerState.CREATED:
-            return Started(container_id)
+        if container_id not in self._unstarted:
+            found = await self.inspect(container_id)
+            if found is not None and found.state is not ContainerState.CREATED:
+                return Started(container_id)
+        self._unstarted.discard(container_id)
         try:
             await self._calls.call(lambda client: client.start(container_id))
         except docker.errors.APIError as err:
@@ -258,7 +276,9 @@ class DockerRuntime:
         has_looked = was_oom = False
         while True:
             try:
-                found = await self.inspect(container_id)
+                found = await self.inspect(
+                    container_id, seen_within_s=0.0 if has_looked else SEEN_WITHIN_S
+                )
                 if found is None:
                     return None
                 if found.state is ContainerState.EXITED:
@@ -275,10 +295,20 @@ class DockerRuntime:
 
     # ---- looking ---------------------------------------------------------------------------------
 
-    async def inspect(self, container_id: str) -> Container | None:
+    async def inspect(self, container_id: str, *, seen_within_s: float = 0.0) -> Container | None:
         """Return the container with this id or name as it is now; None: there is none."""
+        at_s, asked = asyncio.get_running_loop().time(), self._looks.asked()
+        if seen_within_s:
+            seen = self._looks.recent(container_id, at_s - seen_within_s)
+            if seen is not None:
+                return seen
         found = await self._inspected(container_id)
-        return None if found is None else container_from_inspect(found)
+        if found is None:
+            return None
+        container = container_from_inspect(found)
+        if self._hub.is_live:
+            self._looks.answered(asked, at_s, container)
+        return container
 
     async def _inspected(self, container_id: str) -> Answer | None:
         try:
@@ -287,11 +317,14 @@ class DockerRuntime:
             return None
         return found
 
-    async def containers(self, cluster_id: ClusterId) -> tuple[Container, ...]:
-        """Return all containers of dray's on this engine, running or not, sorted by name."""
+    async def containers(
+        self, cluster_id: ClusterId, *, but: Collection[str] = ()
+    ) -> tuple[Container, ...]:
+        """Return all containers of dray's on this engine but some, sorted by name."""
         chosen = _of_cluster(cluster_id)
         listed = await self._ask(lambda client: client.containers(all=True, filters=chosen))
-        found = await _all([self.inspect(entry["Id"]) for entry in listed])
+        ids = [entry["Id"] for entry in listed]
+        found = await _all([self.inspect(each) for each in ids if each not in but])
         ours = [each for each in found if each is not None and each.identity is not None]
         return tuple(sorted(ours, key=lambda container: container.name))
 

@@ -119,6 +119,8 @@ class EngineCalls:
 
     async def api(self) -> ApiVersion:
         """Return the API version that is spoken."""
+        if self._client is not None:
+            return _parsed(self._client.api_version)
         return await self.call(lambda client: _parsed(client.api_version))
 
     async def renew(self) -> None:

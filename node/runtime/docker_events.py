@@ -18,6 +18,7 @@ from node.runtime.base import Container, RuntimeEvent, RuntimeEventKind
 from node.runtime.docker_http import EngineStream
 from node.runtime.docker_view import event_from_json
 from node.runtime.listener import RECONNECTED, Listener
+from node.runtime.looks import Looks
 from node.runtime.signals import KILLED_EXIT_CODE
 
 __all__ = ["EventHub", "next_within", "with_oom"]
@@ -33,10 +34,21 @@ Connect = Callable[[], contextlib.AbstractAsyncContextManager[EngineStream]]
 class EventHub:
     """One stream of events, open while anybody listens."""
 
-    def __init__(self, connect: Connect, sleep: Callable[[float], Awaitable[None]]) -> None:
-        """Use `connect` to open the engine's stream, and `sleep` between two attempts."""
+    def __init__(
+        self, connect: Connect, sleep: Callable[[float], Awaitable[None]], looks: Looks
+    ) -> None:
+        """Use `connect` to open the engine's stream, and `sleep` between two attempts.
+
+        Args:
+            connect: Opens the stream.
+            sleep: Waits between two attempts.
+            looks: Told of every event, and whenever none is heard.
+        """
         self._connect = connect
         self._sleep = sleep
+        self._looks = looks
+        self.is_live = False
+        """Whether events are heard now."""
         self._listeners: set[Listener] = set()
         self._starting = asyncio.Lock()
         self._pump: asyncio.Task[None] | None = None
@@ -106,14 +118,21 @@ class EventHub:
             pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
     async def _read(self, stream: EngineStream) -> None:
-        while line := await stream.line():
-            try:
-                said = json.loads(line)
-            except ValueError as err:
-                raise PeerMisbehaved("the Docker Engine sent an event that is no JSON") from err
-            event = event_from_json(said)
-            if event is not None:
-                self._put(event)
+        self._looks.deaf()
+        self.is_live = True
+        try:
+            while line := await stream.line():
+                try:
+                    said = json.loads(line)
+                except ValueError as err:
+                    raise PeerMisbehaved("the Docker Engine sent an event that is no JSON") from err
+                event = event_from_json(said)
+                if event is not None:
+                    self._looks.happened(event)
+                    self._put(event)
+        finally:
+            self.is_live = False
+            self._looks.deaf()
 
     def _put(self, event: RuntimeEvent) -> None:
         for listener in self._listeners:

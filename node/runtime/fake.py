@@ -11,7 +11,7 @@ import contextlib
 import io
 import posixpath
 import tarfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import Final
 
 from dray.errors import DeadlineExceeded, InvalidRequest, NotFound, Unavailable
@@ -228,18 +228,21 @@ class FakeRuntime:
 
     # ---- looking ---------------------------------------------------------------------------------
 
-    async def inspect(self, container_id: str) -> Container | None:
+    async def inspect(self, container_id: str, *, seen_within_s: float = 0.0) -> Container | None:
         """Return the container as it is now, or None if it does not exist."""
         container = await self._find(container_id)
         return None if container is None else container.seen()
 
-    async def containers(self, cluster_id: ClusterId) -> tuple[Container, ...]:
-        """Return all containers of dray's on this engine, running or not, sorted by name."""
+    async def containers(
+        self, cluster_id: ClusterId, *, but: Collection[str] = ()
+    ) -> tuple[Container, ...]:
+        """Return all containers of dray's on this engine but some, sorted by name."""
         engine = await self._reach()
         ours = [
             container.seen()
             for container in engine.containers.values()
             if container.request.identity.cluster_id == cluster_id
+            and container.container_id not in but
         ]
         return tuple(sorted(ours, key=lambda container: container.name))
 

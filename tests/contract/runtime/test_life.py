@@ -194,6 +194,7 @@ async def test_containers_are_adopted_by_their_labels(rig: Rig) -> None:
         assert by_id[second].state is ContainerState.RUNNING
         assert by_id[third].exit_code == 0
         assert by_id[second] == await again.inspect(second)
+        assert await again.containers(rig.cluster_id, but={first, third}) == (by_id[second],)
         assert await again.containers(ClusterId(id_text(b"x" * 16))) == ()
         assert await again.running(rig.cluster_id) == {second: Health.NONE}
         assert await again.running(ClusterId(id_text(b"x" * 16))) == {}

@@ -15,6 +15,7 @@ from node.runtime.base import Container, ContainerState, RuntimeEvent, RuntimeEv
 from node.runtime.docker_events import PAUSE_MAX_S, PAUSE_MIN_S, EventHub, with_oom
 from node.runtime.docker_http import PIECE_BYTES_MAX, EngineStream
 from node.runtime.listener import BACKLOG_EVENTS_MAX, Listener
+from node.runtime.looks import Looks
 
 DIED = RuntimeEventKind.DIED
 
@@ -40,7 +41,7 @@ class Engine:
         self.closed = 0
         self.pauses_s: list[float] = []
         self.reader = asyncio.StreamReader()
-        self.hub = EventHub(self.connect, self.sleep)
+        self.hub = EventHub(self.connect, self.sleep, Looks())
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[EngineStream]:
