@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from dray.clock import Clock
@@ -20,7 +20,7 @@ from dray.log import Logger
 from dray.model import AttemptReport, AttemptState, RestartPolicy, ServiceKey
 from dray.names import TaskId
 from node.agent.assign import Share
-from node.agent.stored import pack_tasks
+from node.agent.stored import pack_task, pack_tasks
 from node.agent.tasks import (
     REASON_LENGTH_MAX,
     Event,
@@ -65,6 +65,15 @@ class Signal:
         return self.number
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A task as it goes to the disk and to the leader; made once for each of its states."""
+
+    state: TaskState
+    report: AttemptReport
+    packed: str
+
+
 class Book:
     """All tasks of the node."""
 
@@ -82,6 +91,7 @@ class Book:
         self._boot_id = ""
         self._states: dict[TaskId, TaskState] = {}
         self._rules: dict[TaskId, TaskRules] = {}
+        self._entries: dict[TaskId, _Entry] = {}
         self._persisted: dict[TaskId, AttemptReport] = {}
         self._persisted_number = -1
         self._writing = asyncio.Lock()
@@ -217,9 +227,15 @@ class Book:
             if self._persisted_number >= wanted:
                 return
             number = self.changed.number
-            states = tuple(self._states.values())
-            reports = {state.task_id: attempt_report(state) for state in states}
-            data = pack_tasks(states, self.orphans, self._boot_id)
+            self._entries = {
+                task_id: entry
+                if (entry := self._entries.get(task_id)) is not None and entry.state is state
+                else _Entry(state, attempt_report(state), pack_task(state))
+                for task_id, state in self._states.items()
+            }
+            reports = {task_id: entry.report for task_id, entry in self._entries.items()}
+            packed = [entry.packed for entry in self._entries.values()]
+            data = pack_tasks(packed, self.orphans, self._boot_id)
             try:
                 await asyncio.to_thread(self._write, data)
             except DrayError as error:

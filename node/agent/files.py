@@ -52,8 +52,14 @@ def lock_folder(path: Path) -> int:
     return descriptor
 
 
-def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
+def write_file(path: Path, data: bytes, mode: int = 0o600, *, is_lasting: bool = True) -> None:
     """Replace a file's content at once and for good: after a power cut it is the old or the new.
+
+    Args:
+        path: The file.
+        data: Its new content.
+        mode: Its new mode.
+        is_lasting: Return when a power cut cannot undo it; False: after one it may be anything.
 
     Raises:
         DrayError: The disk is full or broken (retryable). The old content stands.
@@ -65,9 +71,11 @@ def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
             os.fchmod(descriptor, mode)  # whatever the mask, and whatever an old one had
             file.write(data)
             file.flush()
-            os.fsync(descriptor)
+            if is_lasting:
+                os.fsync(descriptor)
         os.replace(partial, path)
-        _sync_folder(path.parent)
+        if is_lasting:
+            _sync_folder(path.parent)
     except OSError as error:
         raise DrayError(
             f"cannot write {path}: {error.strerror}",

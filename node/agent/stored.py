@@ -42,6 +42,7 @@ __all__ = [
     "pack_identity",
     "pack_network",
     "pack_share",
+    "pack_task",
     "pack_tasks",
     "unpack_config",
     "unpack_identity",
@@ -179,11 +180,21 @@ def unpack_share(data: bytes) -> Share:
         raise _broken(what, error) from error
 
 
-def pack_tasks(states: Iterable[TaskState], orphans: Iterable[TaskId], boot_id: str) -> bytes:
-    """Return what is known of the tasks as bytes."""
-    return _dump(
-        states=[_task_fields(state) for state in states], orphans=sorted(orphans), boot_id=boot_id
-    )
+def pack_task(state: TaskState) -> str:
+    """Return what is known of one task, as a part of `pack_tasks`."""
+    return json.dumps(_task_fields(state), separators=_SEPARATORS)
+
+
+def pack_tasks(packed: Iterable[str], orphans: Iterable[TaskId], boot_id: str) -> bytes:
+    """Return what is known of the tasks as bytes.
+
+    Args:
+        packed: Each task as `pack_task` returned it: few of them change between two writes.
+        orphans: Which of them are orphans.
+        boot_id: The kernel's boot id.
+    """
+    rest = _dump(orphans=sorted(orphans), boot_id=boot_id).decode()
+    return f'{rest[:-1]},"states":[{",".join(packed)}]}}'.encode()
 
 
 def unpack_tasks(data: bytes) -> TaskFile:
@@ -240,11 +251,12 @@ def _task_state(fields: Mapping[str, Any]) -> TaskState:
     return replace(base, **{name: fields[name] for name in _SAME})
 
 
+_SEPARATORS: Final = (",", ":")
 _MALFORMED: Final = (KeyError, ValueError, TypeError, IndexError, binascii.Error, DrayError)
 
 
 def _dump(**fields: Any) -> bytes:
-    return json.dumps({"format": FORMAT, **fields}, separators=(",", ":")).encode()
+    return json.dumps({"format": FORMAT, **fields}, separators=_SEPARATORS).encode()
 
 
 def _load(data: bytes, what: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -66,6 +67,7 @@ from node.network.plan import (
 )
 from node.network.ranges import static_conflicts
 from node.network.ruleset import TUNNEL_PORT
+from node.network.together import Together
 from node.ports import Attached, AttachRefused, NetworkConfig
 from node.runtime.base import ContainerNetwork
 
@@ -141,6 +143,9 @@ class MachineNetwork:
         self._table_thread = ThreadPoolExecutor(1, thread_name_prefix="network-table")
         self._repairing = asyncio.Lock()
         self._writing = asyncio.Lock()
+        self._changes: deque[Callable[[Balancer], None]] = deque()  # that were not written yet
+        self._table = Together(self._write_changes, self._writing)
+        self._addresses = Together(self._write_addresses, asyncio.Lock())
         self._is_closed = False
 
     # ---- the machine -----------------------------------------------------------------------------
@@ -349,7 +354,7 @@ class MachineNetwork:
         tasks = {**self._attachments.tasks, task.task_id: known}
         self._attachments = Attachments(outcome.pool, tasks)
         try:
-            await self._save()
+            await self._addresses.done()
             await self._write(lambda balancer: balancer.set_task(task.task_id, known))
             resolv_conf = await self._write_resolv_conf(task, template)
         except DrayError:
@@ -377,7 +382,7 @@ class MachineNetwork:
         for other in {**before.tasks, **changed}:
             if before.tasks.get(other) != changed.get(other):
                 await self._set_task(other, changed.get(other))
-        await self._save()
+        await self._addresses.done()
 
     async def release(self, task_id: TaskId) -> None:
         """Give a task's addresses back; see `NodeNetwork.release`."""
@@ -391,7 +396,7 @@ class MachineNetwork:
         with contextlib.suppress(FileNotFoundError):
             self._resolv_conf_path(task_id).unlink()
         await self._set_task(task_id, None)
-        await self._save()
+        await self._addresses.done()
 
     async def connections(self, address: str) -> int:
         """Return how many connections are open to a container; see `NodeNetwork.connections`."""
@@ -412,7 +417,8 @@ class MachineNetwork:
 
         def write() -> None:
             make_folder(path.parent, 0o755)
-            write_file(path, content, 0o644)  # whoever runs in the container reads it
+            # Whoever runs in the container reads it; after a power cut it is made anew.
+            write_file(path, content, 0o644, is_lasting=False)
 
         await self._of_table(write)
         return str(path)
@@ -473,18 +479,23 @@ class MachineNetwork:
         Raises:
             DrayError: It was not written; the change is kept for the next time.
         """
+        self._required()
+        self._changes.append(change)
+        await self._table.done()
+
+    async def _write_changes(self) -> None:
         balancer = self._required()
 
         def write() -> None:
-            change(balancer)
+            while self._changes:
+                self._changes.popleft()(balancer)
             balancer.write()
 
-        async with self._writing:
-            try:
-                await self._of_table(write)
-            except DrayError as error:
-                self._set_faults("table", (str(error),))
-                raise
+        try:
+            await self._of_table(write)
+        except DrayError as error:
+            self._set_faults("table", (str(error),))
+            raise
         self._set_faults("table", balancer.problems())
 
     def _required(self) -> Balancer:
@@ -498,11 +509,10 @@ class MachineNetwork:
         make_folder(self._folder)
         return unpack(read_file(self._folder / "addresses.json"), subnet)
 
-    async def _save(self) -> None:
+    async def _write_addresses(self) -> None:
         assert self._attachments is not None
         data = pack(self._attachments)
-        async with self._writing:
-            await self._of_table(write_file, self._folder / "addresses.json", data)
+        await self._of_table(write_file, self._folder / "addresses.json", data)
 
     async def _of_machine(self, function: Callable[..., _T], *arguments: object) -> _T:
         """Call something that looks at the machine or changes it, outside the event loop."""

@@ -29,6 +29,7 @@ from node.agent.stored import (
     NodeConfig,
     pack_config,
     pack_share,
+    pack_task,
     pack_tasks,
     unpack_config,
     unpack_identity,
@@ -74,7 +75,7 @@ def test_what_is_written_is_read() -> None:
         ends_unix_s=(1.0, 2.5),
         failures=2,
     )
-    found = unpack_tasks(pack_tasks([state], [state.task_id], "boot"))
+    found = unpack_tasks(pack_tasks([pack_task(state)], [state.task_id], "boot"))
     assert (found.states, found.orphans, found.boot_id) == ((state,), (state.task_id,), "boot")
 
 
