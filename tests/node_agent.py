@@ -107,6 +107,7 @@ class Rig:
         self.leader = Contents()
         self.restart_wait_s = restart_wait_s
         self.wait_s = WAIT_S
+        self.emulated: frozenset[str] | None = frozenset()
         self.revision = 0
         self.discovery = NoDiscovery()
         self.agent: Agent
@@ -121,7 +122,9 @@ class Rig:
         contents = ContentFiles(self.leader, self.folder, self.folder / "run")
         log = get_logger("agent")
         parts = AgentParts(
-            disk, runtime, PlainNetwork(self.network), self.discovery, contents, SystemClock(), log
+            *(disk, runtime, PlainNetwork(self.network), self.discovery, contents),
+            *(SystemClock(), log),
+            emulated=lambda: self.emulated,
         )
         settings = AgentSettings(NODE, "n1", "127.0.0.1", self.restart_wait_s)
         return Agent(settings, parts)

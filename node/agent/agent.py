@@ -34,6 +34,7 @@ from node.agent.book import Book, Signal
 from node.agent.contents import ContentFiles
 from node.agent.disk import Disk
 from node.agent.logs import Followed
+from node.agent.platforms import Platforms
 from node.agent.publication import service_facts
 from node.agent.removals import VolumeRemovals
 from node.agent.requests import Work, unexplained_work
@@ -51,6 +52,7 @@ from node.runtime.base import (
     RuntimeEvent,
     RuntimeEventKind,
 )
+from node.runtime.platforms import read_emulated
 
 __all__ = ["Agent", "AgentParts", "AgentSettings"]
 
@@ -92,6 +94,8 @@ class AgentParts:
     contents: ContentFiles
     clock: Clock
     log: Logger
+    emulated: Callable[[], frozenset[str] | None] = read_emulated
+    """Returns whose programs the kernel emulates, None if it does not tell; blocks."""
 
 
 class Agent:
@@ -120,6 +124,7 @@ class Agent:
             parts.clock,
             self.volumes_changed.send,
             self.followed.read_out,
+            Platforms(parts.runtime, parts.emulated),
         )
         self._specs_ahead: dict[tuple[ServiceKey, int], TaskSpecEntry] = {}
         self._runners: dict[TaskId, TaskRunner] = {}

@@ -87,12 +87,14 @@ class ContainerEnded:
         oom_killed: The kernel killed it for memory.
         error: What Docker says went wrong.
         is_reboot: It ended because the machine went down: no fault of its own.
+        remark: What else is known that may be the cause.
     """
 
     exit_code: int | None
     oom_killed: bool = False
     error: str = ""
     is_reboot: bool = False
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True)

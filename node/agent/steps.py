@@ -17,6 +17,7 @@ from dray.errors import DrayError, NotFound
 from dray.model import Hook, ServiceKey
 from node.agent.adoption import ended_event
 from node.agent.contents import ContentFiles
+from node.agent.platforms import Platforms
 from node.agent.requests import (
     Work,
     container_name,
@@ -55,6 +56,7 @@ from node.volumes.plan import VolumePlan, volume_plan
 __all__ = ["HOOK_OUTPUT_BYTES_MAX", "Lenders", "Steps", "Withdrawing"]
 
 DRAIN_LOOK_S: Final = 0.25  # between two looks at a draining container's connections
+FIRST_S: Final = 5.0  # what cannot run ends at once; later ends are the program's own
 HOOK_OUTPUT_BYTES_MAX: Final = 300  # bytes of a failed hook's last output that its reason shows
 
 
@@ -91,10 +93,12 @@ class Steps:
         clock: Clock,
         volume_made: Callable[[], None],
         read_out: Callable[[str], Awaitable[None]],
+        platforms: Platforms,
     ) -> None:
         """Carry out steps on a runtime, a network and the files of configs and secrets."""
         self._volume_made = volume_made
         self._read_out = read_out
+        self._platforms = platforms
         self._runtime = runtime
         self._network = network
         self._contents = contents
@@ -114,7 +118,8 @@ class Steps:
             return StepRefused(credentials)
         done = await self._runtime.pull(image, credentials=credentials, progress=progress)
         if isinstance(done, Pulled):
-            return ImageReady(done.image_digest)
+            refused = await self._platforms.refusal(image, done)
+            return ImageReady(done.image_digest) if refused is None else StepRefused(refused)
         if image.reference in done.message:
             return StepRefused(done)
         return StepRefused(replace(done, message=f"image {image.reference}: {done.message}"))
@@ -192,6 +197,9 @@ class Steps:
         """Start the container and run the commands that belong after its start."""
         done = await self._runtime.start(state.container_id)
         if isinstance(done, Refused):
+            remark = self._platforms.remark(state.image_digest)
+            if remark and done.refusal is Refusal.COMMAND_NOT_EXECUTABLE:
+                done = replace(done, message=f"{remark}: {done.message}")
             return StepRefused(done)
         assert isinstance(done, Started)
         for hook in work.entry.template.container.post_start:
@@ -233,7 +241,12 @@ class Steps:
         found = await self._runtime.wait(
             container_id, lambda: self._withdrawing.process_ended(container_id)
         )
-        return ContainerGone() if found is None else ended_event(found)
+        if found is None:
+            return ContainerGone()
+        ended = ended_event(found)
+        if ended.exit_code and found.finished_unix_s - found.started_unix_s < FIRST_S:
+            return replace(ended, remark=self._platforms.remark(state.image_digest))
+        return ended
 
     # ---- stop ------------------------------------------------------------------------------------
 

@@ -368,6 +368,11 @@ def _ended(state: TaskState, event: Event, rules: TaskRules, now: Now) -> TaskSt
 
 
 def _end_reason(event: ContainerEnded) -> str:
+    reason = _why_it_ended(event)
+    return f"{reason}: {event.remark}" if event.remark else reason
+
+
+def _why_it_ended(event: ContainerEnded) -> str:
     if event.is_reboot:
         return "the machine was restarted"
     if event.oom_killed:

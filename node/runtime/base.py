@@ -214,10 +214,17 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """The image is on the node: its id, and whether it was fetched now or was there."""
+    """The image is on the node.
+
+    Attributes:
+        image_digest: Its id.
+        fetched: Whether it was fetched now, or was there.
+        platform: What it is made for, "linux/amd64"; empty: it does not say.
+    """
 
     image_digest: str
     fetched: bool
+    platform: str = ""
 
 
 @dataclass(frozen=True, slots=True)

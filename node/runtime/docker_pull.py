@@ -156,7 +156,7 @@ class Puller:
             if image.pull_policy is PullPolicy.NEVER and not fits:
                 return _absent(image, local)
             if local is not None and fits and not await self._is_due(image, local):
-                return Pulled(local["Id"], fetched=False)
+                return Pulled(local["Id"], fetched=False, platform=_platform(local))
             failure = await self._fetch(image, credentials, flight.tell)
             if failure is not None:
                 return failure
@@ -166,7 +166,7 @@ class Puller:
                 return Refused(Refusal.IMAGE_NOT_FOUND, text, retryable=True)
             await self._note_time(image)
             is_new = local is None or local["Id"] != fetched["Id"]
-            return Pulled(fetched["Id"], fetched=is_new)
+            return Pulled(fetched["Id"], fetched=is_new, platform=_platform(fetched))
 
     async def _local(self, reference: str) -> Answer | None:
         try:
@@ -241,6 +241,12 @@ def _fits(local: Answer, platform: str) -> bool:
     own = (local.get("Os", ""), local.get("Architecture", ""), local.get("Variant", ""))
     wanted = platform.split("/")
     return all(want == have for want, have in zip(wanted, own, strict=False) if have)
+
+
+def _platform(local: Answer) -> str:
+    """Return what an image is made for; empty if it does not say."""
+    system, architecture = local.get("Os", ""), local.get("Architecture", "")
+    return f"{system}/{architecture}" if system and architecture else ""
 
 
 def _absent(image: ImageOptions, local: Answer | None) -> Refused:

@@ -159,7 +159,7 @@ class FakeRuntime:
         local = engine.images.get(reference)
         fits = local is not None and image.platform in ("", local)
         if fits and image.pull_policy in (PullPolicy.MISSING, PullPolicy.NEVER):
-            return Pulled(image_digest(reference), fetched=False)
+            return Pulled(image_digest(reference), fetched=False, platform=local or "")
         if image.pull_policy is PullPolicy.NEVER:
             kind = Refusal.IMAGE_NOT_FOUND if local is None else Refusal.WRONG_PLATFORM
             return Refused(kind, f"{reference} is not on this node, and its pull policy is never")
@@ -172,7 +172,7 @@ class FakeRuntime:
             progress(PullProgress(0, 1, 0, _LAYER_BYTES))
             progress(PullProgress(1, 1, _LAYER_BYTES, _LAYER_BYTES))
         engine.images[reference] = offered
-        return Pulled(image_digest(reference), fetched=not fits)
+        return Pulled(image_digest(reference), fetched=not fits, platform=offered)
 
     # ---- the life of a container -----------------------------------------------------------------
 

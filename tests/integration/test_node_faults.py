@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +52,7 @@ NEVER = RestartPolicy(RestartCondition.NONE)
 IMAGE = ImageOptions(BUSYBOX.reference)
 OBEYS = ("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.02; done")
 SILENCE_MAX_S = 1.0
+FOREIGN = "dray-test/foreign:1"  # a program for another processor, and an image that says so
 HELD_PORT = 18_090
 ABSENT_PORT = 18_091  # nobody listens
 SILENT_PORT = 18_092  # takes connections and says nothing
@@ -76,7 +79,22 @@ def machine(
         host = lab.host(1)
         registry.push(host.docker, BUSYBOX.reference)
         host.docker.images.remove(registry.reference(BUSYBOX.reference))
+        _import_foreign(host, folder)
         yield host, registry
+
+
+def _import_foreign(host: Host, folder: Path) -> None:
+    """Give the host's engine an image for ARM, with nothing but the head of a program."""
+    head = bytearray(64)
+    head[:7] = b"\x7fELF\x02\x01\x01"
+    head[16:20] = (2).to_bytes(2, "little") + (183).to_bytes(2, "little")
+    with tarfile.open(folder / "foreign.tar", "w") as archive:
+        for name in OBEYS[:1]:
+            entry = tarfile.TarInfo(f"bin/{name}")
+            entry.mode, entry.size = 0o755, len(head)
+            archive.addfile(entry, io.BytesIO(head))
+    command = ("docker", "-H", host.docker_url, "import", "--platform", "linux/arm64")
+    subprocess.run([*command, folder / "foreign.tar", FOREIGN], check=True, capture_output=True)
 
 
 def a_rig(folder: Path, host: Host) -> Rig:
@@ -151,6 +169,12 @@ def faults(registry: Registry) -> dict[str, Fault]:
         ),
         "platform": Fault(
             image(here, PullPolicy.NEVER, "linux/s390x"), S.REJECTED, ("amd64", "s390x")
+        ),
+        "foreign": Fault(image(FOREIGN), S.REJECTED, ("linux/arm64", "node is linux/amd64")),
+        "foreign-asked": Fault(
+            image(FOREIGN, platform="linux/arm64"),
+            S.FAILED,
+            ("exit code", "image is linux/arm64, node is linux/amd64"),
         ),
         "platform-pulled": Fault(
             image(there, platform="linux/s390x"), S.REJECTED, ("platform", there)

@@ -564,11 +564,11 @@ async def test_refresh_asks_again_after_its_time(
             first = await runtime.pull(image)
             assert isinstance(first, Pulled)
             again = await runtime.pull(dataclasses.replace(image, pull_refresh_after_s=0.0))
-            assert again == Pulled(first.image_digest, fetched=False)
+            assert again == dataclasses.replace(first, fetched=False)
     finally:
         await asyncio.to_thread(registry.stop)
     async with rig.runtime() as runtime:
-        assert await runtime.pull(image) == Pulled(first.image_digest, fetched=False)
+        assert await runtime.pull(image) == dataclasses.replace(first, fetched=False)
         refused = await runtime.pull(dataclasses.replace(image, pull_refresh_after_s=0.0))
         assert isinstance(refused, Refused)
         assert refused.refusal is Refusal.REGISTRY_UNREACHABLE

@@ -171,6 +171,37 @@ async def test_an_image_that_does_not_exist_ends_in_a_reason(rig: FakeRig) -> No
         assert not rig.engine.containers
 
 
+async def test_an_image_of_another_platform_is_refused_before_it_runs(rig: FakeRig) -> None:
+    """The reason names both platforms; an emulator of the kernel's is enough to try it."""
+    rig.engine.registry["web:arm"] = "linux/arm64"
+    never = RestartPolicy(RestartCondition.NONE)
+    entry = an_entry(image=ImageOptions("web:arm"), restart=never)
+    async with rig.daemon():
+        await rig.assign(a_task(1), entries=(entry,))
+        reason = (await rig.reached(S.REJECTED)).reason
+        assert "web:arm is linux/arm64, node is linux/amd64" in reason
+        assert not rig.engine.containers
+        rig.emulated = frozenset({"arm64"})
+        await rig.assign(a_task(2), entries=(entry,))
+        await rig.reached(S.RUNNING, 2)
+
+
+@pytest.mark.parametrize("platform", ["", "linux/arm64"], ids=["unsaid", "asked"])
+async def test_a_foreign_image_that_fails_says_so(rig: FakeRig, platform: str) -> None:
+    """What was asked for is tried, and so is what the kernel may run without telling."""
+    rig.engine.registry["web:arm"] = "linux/arm64"
+    rig.emulated = frozenset() if platform else None
+    entry = an_entry(
+        image=ImageOptions("web:arm", platform),
+        command=CRASHES,
+        restart=RestartPolicy(RestartCondition.NONE),
+    )
+    async with rig.daemon():
+        await rig.assign(a_task(1), entries=(entry,))
+        report = await rig.reached(S.FAILED)
+        assert "exit code 3: image is linux/arm64, node is linux/amd64" in report.reason
+
+
 async def test_docker_away_is_waited_for(rig: FakeRig) -> None:
     """Nothing is declared dead; the steps go on when it is back."""
     async with rig.daemon():
