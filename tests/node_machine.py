@@ -7,7 +7,7 @@ import contextlib
 import itertools
 from pathlib import Path
 
-from dray.model import AttemptState, RestartPolicy
+from dray.model import AttemptState, Health, ProjectParts, RestartPolicy
 from dray.names import TaskId
 from node.runtime.fake import FakeRuntime
 from node.runtime.fake_engine import FakeEngine
@@ -25,6 +25,8 @@ class Machine(Rig):
         self.engine = FakeEngine(lambda: float(next(seconds)), images=[IMAGE])
         self.seen: dict[TaskId, tuple[int, AttemptState]] = {}
         self.wanted: dict[int, int] = {}
+        self.entry = an_entry(restart=RestartPolicy(delay_s=0.0))
+        self.parts = ProjectParts("shop")
         self._numbers = itertools.count(1)
         super().__init__(folder, lambda: FakeRuntime(self.engine))
 
@@ -32,10 +34,17 @@ class Machine(Rig):
         """Look at what must hold at every moment."""
         if self.running.done():
             self.running.result()
+        orphans = self.agent.book.orphans
+        assert not orphans, f"there are containers without a task: {orphans}"
         running: set[TaskId] = set()
+        made: set[tuple[TaskId, int]] = set()
         for container in self.engine.containers.values():
+            identity = container.request.identity
+            attempt = (identity.task_id, identity.attempt)
+            assert attempt not in made, f"two containers of one attempt: {attempt}"
+            made.add(attempt)
             if container.is_running:
-                owner = container.request.identity.task_id
+                owner = identity.task_id
                 assert owner not in running, f"two containers of {owner} run"
                 running.add(owner)
         for owner, report in self.agent.book.reports.items():
@@ -55,15 +64,20 @@ class Machine(Rig):
         if alive:
             self.engine.end(alive[number % len(alive)], 1)
 
+    def sicken(self, number: int) -> None:
+        """Let the health check of one of the containers that run fail."""
+        alive = [c.container_id for c in self.engine.containers.values() if c.is_running]
+        if alive:
+            self.engine.set_health(alive[number % len(alive)], Health.UNHEALTHY)
+
     async def share(self, slots: frozenset[int]) -> None:
         """Assign a task for each of these slots; one that comes back is another task."""
         for slot in slots - self.wanted.keys():
             self.wanted[slot] = next(self._numbers)
         for slot in self.wanted.keys() - slots:
             del self.wanted[slot]
-        entry = an_entry(restart=RestartPolicy(delay_s=0.0))
         tasks = [a_task(number) for number in sorted(self.wanted.values())]
-        await self.assign(*tasks, entries=(entry,))
+        await self.assign(*tasks, entries=(self.entry,), parts=self.parts)
 
     def is_settled(self) -> bool:
         """Return whether exactly the wanted tasks run, and nothing is left of others."""

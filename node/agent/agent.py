@@ -204,6 +204,9 @@ class Agent:
         if before != share:
             await asyncio.to_thread(self._parts.disk.write_share, share)
         self.share = share
+        # Again: adoption may have found containers meanwhile that were not written down.
+        change = change_to(share, before, self.book.states, self.book.orphans)
+        self.book.orphans = frozenset(change.orphans)
         for task in change.start:
             self.book.add(TaskState(task.task_id, task.slot, since_unix_s=self._clock.unix_s()))
             self._spawn(task.task_id)

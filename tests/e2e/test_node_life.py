@@ -103,7 +103,7 @@ def _daemon_is_away_for_a_moment(cluster: Cluster, path: Path) -> None:
     """Kill a daemon while its lines are read, and wait until those of its tasks go on."""
     second = cluster.lab.host(2)
     theirs = {
-        task["task_id"] for task in cluster.tasks("shop", "web") if task["node_name"] == second.name
+        task["task_id"] for task in cluster.tasks("shop", "web") if task["node"] == second.name
     }
     assert theirs
     cluster.nodes[second.index].kill()

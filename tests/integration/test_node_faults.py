@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +42,7 @@ from dray.model import (
 from node.runtime.docker import DockerRuntime
 from tests.lab import BUSYBOX, Host
 from tests.lab.fixtures import kept_lab
+from tests.lab.images import Image, image_archive
 from tests.lab.registry import Registry
 from tests.node_agent import Rig, a_task, an_entry
 
@@ -52,7 +51,8 @@ NEVER = RestartPolicy(RestartCondition.NONE)
 IMAGE = ImageOptions(BUSYBOX.reference)
 OBEYS = ("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.02; done")
 SILENCE_MAX_S = 1.0
-FOREIGN = "dray-test/foreign:1"  # a program for another processor, and an image that says so
+# For another processor, as it says; its program is one for none.
+FOREIGN = Image("dray-test/foreign:1", files={"/bin/other": "?"}, architecture="arm64")
 HELD_PORT = 18_090
 ABSENT_PORT = 18_091  # nobody listens
 SILENT_PORT = 18_092  # takes connections and says nothing
@@ -79,22 +79,8 @@ def machine(
         host = lab.host(1)
         registry.push(host.docker, BUSYBOX.reference)
         host.docker.images.remove(registry.reference(BUSYBOX.reference))
-        _import_foreign(host, folder)
+        host.load_images(image_archive((FOREIGN,), folder))
         yield host, registry
-
-
-def _import_foreign(host: Host, folder: Path) -> None:
-    """Give the host's engine an image for ARM, with nothing but the head of a program."""
-    head = bytearray(64)
-    head[:7] = b"\x7fELF\x02\x01\x01"
-    head[16:20] = (2).to_bytes(2, "little") + (183).to_bytes(2, "little")
-    with tarfile.open(folder / "foreign.tar", "w") as archive:
-        for name in OBEYS[:1]:
-            entry = tarfile.TarInfo(f"bin/{name}")
-            entry.mode, entry.size = 0o755, len(head)
-            archive.addfile(entry, io.BytesIO(head))
-    command = ("docker", "-H", host.docker_url, "import", "--platform", "linux/arm64")
-    subprocess.run([*command, folder / "foreign.tar", FOREIGN], check=True, capture_output=True)
 
 
 def a_rig(folder: Path, host: Host) -> Rig:
@@ -170,9 +156,14 @@ def faults(registry: Registry) -> dict[str, Fault]:
         "platform": Fault(
             image(here, PullPolicy.NEVER, "linux/s390x"), S.REJECTED, ("amd64", "s390x")
         ),
-        "foreign": Fault(image(FOREIGN), S.REJECTED, ("linux/arm64", "node is linux/amd64")),
+        "foreign": Fault(
+            image(FOREIGN.reference), S.REJECTED, ("linux/arm64", "node is linux/amd64")
+        ),
         "foreign-asked": Fault(
-            image(FOREIGN, platform="linux/arm64"),
+            {
+                **image(FOREIGN.reference, platform="linux/arm64"),
+                "command": ("/bin/other",),
+            },
             S.FAILED,
             ("exit code", "image is linux/arm64, node is linux/amd64"),
         ),

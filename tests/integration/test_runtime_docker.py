@@ -75,6 +75,8 @@ from tests.contract.runtime.rig import (
 from tests.lab import Host
 from tests.lab.fixtures import kept_lab
 from tests.lab.registry import Registry
+from tests.unit.node.runtime.spec_rows import ROWS
+from tests.unit.node.runtime.test_spec import made
 
 NETWORK = "dray-test-net"
 SILENCE_MAX_S = 1.0
@@ -246,6 +248,50 @@ async def test_the_engine_shows_all_that_it_was_told(rig: DockerRig, network: st
         found = await runtime.inspect(container_id)
         assert found is not None
         assert (found.state, found.ipv4_address) == (ContainerState.RUNNING, "10.201.7.77")
+
+
+# Rows of the table that an engine here cannot show again, with what shows them elsewhere.
+NOT_SHOWN: dict[str, str] = {}
+
+
+def _place(shown: Mapping[str, Any], where: tuple[str, ...]) -> Any:
+    """Return what the engine shows where a create body says something."""
+    place: Any = shown if where[0] == "HostConfig" else shown["Config"]
+    keys = where
+    if where[0] == "NetworkingConfig":
+        place, keys = shown["NetworkSettings"]["Networks"], where[2:]
+    for key in keys:
+        place = (place or {}).get(key)
+    return place
+
+
+async def test_every_field_is_shown_again_by_the_engine(rig: DockerRig) -> None:
+    """Each row of the table of `test_spec` goes to a real engine, which shows what it was told."""
+    api = rig.host.docker.api
+    wrong: dict[str, str] = {}
+    seen: set[str] = set()
+    for number, row in enumerate(ROWS):
+        body = made(row)
+        if isinstance(body, Refused) or not row.where:
+            continue
+        told = {**body.body}
+        if row.where != ("Image",):
+            told["Image"] = IMAGE
+        name = f"{rig.name()}-{number}"
+        try:
+            answer = await asyncio.to_thread(api.create_container_from_config, told, name)
+            shown = await asyncio.to_thread(api.inspect_container, answer["Id"])
+            await asyncio.to_thread(api.remove_container, answer["Id"], v=True, force=True)
+        except docker.errors.APIError as error:
+            wrong[row.path] = str(error.explanation)
+            continue
+        if unlike := list(_unlike(row.told, _place(shown, row.where), row.path)):
+            wrong[row.path] = "; ".join(unlike)
+        else:
+            seen.add(row.path)
+    unexpected = {path: why for path, why in wrong.items() if path not in NOT_SHOWN}
+    assert unexpected == {}
+    assert len(seen) > 70
 
 
 async def test_an_empty_command_is_not_the_images(rig: DockerRig) -> None:

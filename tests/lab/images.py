@@ -57,11 +57,13 @@ class Image:
         reference: Its name and tag.
         files: Absolute paths and contents of executable files added to busybox.
         config: The `config` object of the image (Cmd, ExposedPorts, ...).
+        architecture: What it says that it is made for; empty: this machine's.
     """
 
     reference: str
     files: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, object] = field(default_factory=dict)
+    architecture: str = ""
 
 
 BUSYBOX = Image("dray-test/busybox:1", config={"Cmd": ["sh"]})
@@ -146,9 +148,8 @@ def _archive(images: Sequence[Image], program: bytes) -> bytes:
         digests = [hashlib.sha256(layer).hexdigest() for layer in layers]
         config = json.dumps(
             {
-                "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(
-                    os.uname().machine, "amd64"
-                ),
+                "architecture": image.architecture
+                or {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, "amd64"),
                 "os": "linux",
                 "created": "2000-01-01T00:00:00Z",
                 "config": {"Env": ["PATH=/bin"], **image.config},

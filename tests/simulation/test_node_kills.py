@@ -1,42 +1,75 @@
 """What if a node's daemon is killed at any one of its steps? All of them are tried in turn.
 
 A step is what outlives the daemon: a write to its disk, a call that changes the engine. The life
-of some tasks (start, crash, restart, stop, replacement) is played once to count the steps; then
-again for each of them, with a daemon that dies right before it, and with one that dies right after
-it. The next daemon must find its way: no task with two containers, none without a task, none gone
-back.
+of some tasks (start with a volume and a hook, crash, restart, failed health, stop, replacement) is
+played once to count the steps; then again for each of them, with a daemon that dies right before
+it, and with one that dies right after it. The next daemon must find its way: no task with two
+containers, none without a task, none gone back. That the checks bite is shown by daemons that are
+broken on purpose.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import enum
+import itertools
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterator,
+    Mapping,
+)
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from dray.errors import DrayError, Unavailable
-from dray.model import AttemptState, ImageOptions
+from dray.model import (
+    AttemptState,
+    Health,
+    Hook,
+    ImageOptions,
+    Mount,
+    MountKind,
+    ProjectParts,
+    RestartPolicy,
+    VolumeSpec,
+)
+from dray.names import ClusterId
 from node.agent.assign import Share
 from node.agent.disk import Disk
 from node.runtime.base import (
+    Container,
     ContainerRequest,
     Created,
+    ExecRequest,
+    ExecSession,
     Pulled,
     PullProgress,
     Refused,
     RegistryCredentials,
     Started,
+    VolumeRequest,
 )
 from node.runtime.fake import FakeRuntime
 from node.runtime.fake_engine import FakeEngine
-from tests.node_agent import task_id
+from tests.node_agent import an_entry, task_id
 from tests.node_machine import MEMORY, Machine, settle
 
 T = TypeVar("T")
 STEPS_MIN = 30  # of the story below; fewer would mean that they are not counted
+ATTEMPTS_MAX = 5  # of a task in it; a death may cost one
+STEPS = {
+    *("write_share", "write_tasks", "pull", "ensure_volume", "create"),
+    *("start", "exec", "stop", "remove"),
+}
+STATES = frozenset(AttemptState) - {AttemptState.COMPLETED, AttemptState.REJECTED}
 
 
 class Death:
@@ -46,15 +79,22 @@ class Death:
         """Die at this step, from 1; 0: never."""
         self.at, self.is_after = at, is_after
         self.steps = 0
+        self.step = ""
+        """The step at which it died."""
+        self.states: set[AttemptState] = set()
+        """Those of its tasks at that moment."""
+        self.look: Callable[[], set[AttemptState]] = set
         self.is_dead = False
         self.came = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
-    def begin(self) -> int:
+    def begin(self, name: str) -> int:
         """Return the number of a step that begins; 0: the daemon is dead."""
         if self.is_dead:
             return 0
         self.steps += 1
+        if self.steps == self.at:
+            self.step, self.states = name, self.look()
         if self.steps == self.at and not self.is_after:
             self._die()
             return 0
@@ -80,14 +120,14 @@ class MortalDisk(Disk):
 
     def write_share(self, share: Share) -> None:
         """Keep what the node should run."""
-        self._step(lambda: Disk.write_share(self, share))
+        self._step("write_share", lambda: Disk.write_share(self, share))
 
     def write_tasks(self, data: bytes) -> None:
         """Keep what is known of the tasks."""
-        self._step(lambda: Disk.write_tasks(self, data))
+        self._step("write_tasks", lambda: Disk.write_tasks(self, data))
 
-    def _step(self, write: Callable[[], None]) -> None:
-        number = self._death.begin()
+    def _step(self, name: str, write: Callable[[], None]) -> None:
+        number = self._death.begin(name)
         if not number:
             raise Unavailable("the daemon is dead")
         write()
@@ -110,26 +150,43 @@ class MortalRuntime(FakeRuntime):
         progress: Callable[[PullProgress], None] | None = None,
     ) -> Pulled | Refused:
         """Bring an image to the node."""
-        return await self._step(super().pull(image, credentials=credentials, progress=progress))
+        pulling = super().pull(image, credentials=credentials, progress=progress)
+        return await self._step("pull", pulling)
+
+    async def ensure_volume(self, request: VolumeRequest) -> Refused | None:
+        """Make a volume."""
+        return await self._step("ensure_volume", super().ensure_volume(request))
 
     async def create(self, request: ContainerRequest) -> Created | Refused:
         """Make a container."""
-        return await self._step(super().create(request))
+        return await self._step("create", super().create(request))
 
     async def start(self, container_id: str) -> Started | Refused:
         """Start a container."""
-        return await self._step(super().start(container_id))
+        return await self._step("start", super().start(container_id))
+
+    @contextlib.asynccontextmanager
+    async def exec(self, container_id: str, request: ExecRequest) -> AsyncIterator[ExecSession]:
+        """Run a hook."""
+        number = self._death.begin("exec")
+        if not number:
+            await asyncio.get_running_loop().create_future()
+        async with super().exec(container_id, request) as session:
+            yield session
+            self._death.end(number)
+            if self._death.is_dead:
+                await asyncio.get_running_loop().create_future()
 
     async def stop(self, container_id: str, *, signal: str, grace_s: float) -> None:
         """Stop a container."""
-        await self._step(super().stop(container_id, signal=signal, grace_s=grace_s))
+        await self._step("stop", super().stop(container_id, signal=signal, grace_s=grace_s))
 
     async def remove(self, container_id: str) -> None:
         """Remove a container."""
-        await self._step(super().remove(container_id))
+        await self._step("remove", super().remove(container_id))
 
-    async def _step(self, call: Coroutine[Any, Any, T]) -> T:
-        number = self._death.begin()
+    async def _step(self, name: str, call: Coroutine[Any, Any, T]) -> T:
+        number = self._death.begin(name)
         if not number:
             call.close()
             await asyncio.get_running_loop().create_future()
@@ -140,24 +197,87 @@ class MortalRuntime(FakeRuntime):
         return done
 
 
+class Broken(enum.Enum):
+    """What a daemon does wrong."""
+
+    NAMES = "a container's name is another one whenever it is made"
+    ADOPTION = "the next daemon does not see what runs"
+    DISK = "the tasks are not on the disk when their daemon believes so"
+
+
+FOUND_OUT = {
+    Broken.NAMES: "two containers of one attempt",
+    Broken.ADOPTION: "two containers of",
+    Broken.DISK: "containers without a task",
+}
+
+
+class NamesAnew(MortalRuntime):
+    """Makes every container under a name of its own: who comes next does not find it."""
+
+    async def create(self, request: ContainerRequest) -> Created | Refused:
+        """Make a container."""
+        name = f"{request.name}-{len(self._engine.containers)}"
+        return await super().create(replace(request, name=name))
+
+
+class SeesNothing(FakeRuntime):
+    """Shows no container to a daemon that starts."""
+
+    async def containers(
+        self, cluster_id: ClusterId, *, but: Collection[str] = ()
+    ) -> tuple[Container, ...]:
+        """Return none."""
+        return ()
+
+    async def running(self, cluster_id: ClusterId) -> Mapping[str, Health]:
+        """Return none."""
+        return {}
+
+
+class Forgets(MortalDisk):
+    """Takes the tasks and keeps nothing of them."""
+
+    def write_tasks(self, data: bytes) -> None:
+        """Do as if they were kept."""
+        self._step("write_tasks", lambda: None)
+
+
 class MortalMachine(Machine):
     """A machine whose first daemon dies at a step; the next one lives."""
 
-    death: Death | None = None
+    def __init__(self, folder: Path, broken: Broken | None = None) -> None:
+        """Make a machine whose daemons are broken so."""
+        super().__init__(folder)
+        self.death: Death | None = None
+        self.broken = broken
+        self.entry = an_entry(
+            restart=RestartPolicy(delay_s=0.02),  # long enough for a write between two attempts
+            mounts=(Mount(MountKind.VOLUME, "data", "/data"),),
+            post_start=(Hook(("true",)),),
+        )
+        volume = VolumeSpec("data", "shop_data")
+        self.parts = ProjectParts("shop", volumes=(volume,), creatable_volumes=("shop_data",))
 
     def dies(self, death: Death) -> None:
         """Let the next daemon die so."""
         self.death = death
-        self.connect = lambda: MortalRuntime(self.engine, death)
+        death.look = lambda: {each.state for each in self.agent.book.states.values()}
+        kind = NamesAnew if self.broken is Broken.NAMES else MortalRuntime
+        self.connect = lambda: kind(self.engine, death)
 
     def lives(self) -> None:
         """Let the next daemon live."""
         self.death = None
-        self.connect = lambda: FakeRuntime(self.engine)
+        kind = SeesNothing if self.broken is Broken.ADOPTION else FakeRuntime
+        self.connect = lambda: kind(self.engine)
 
     def disk(self) -> Disk:
         """Return the disk of a new daemon."""
-        return super().disk() if self.death is None else MortalDisk(self.folder, self.death)
+        if self.death is None:
+            return super().disk()
+        kind = Forgets if self.broken is Broken.DISK else MortalDisk
+        return kind(self.folder, self.death)
 
 
 async def story(machine: Machine) -> None:
@@ -170,6 +290,12 @@ async def story(machine: Machine) -> None:
         "a second attempt",
     )
     await settle(machine)
+    machine.sicken(0)
+    await machine.until(
+        lambda: sum(report.attempt for report in machine.agent.book.reports.values()) == 4,
+        "an attempt after a failed check",
+    )
+    await settle(machine)
     await machine.share(frozenset({2}))
     await settle(machine)
     await machine.share(frozenset({1, 2}))
@@ -178,12 +304,12 @@ async def story(machine: Machine) -> None:
     await settle(machine)
 
 
-def lived(folder: Path, at: int, *, is_after: bool) -> int:
-    """Play the story with a daemon that dies at a step, and the next one; return its steps."""
-    return asyncio.run(_lived(MortalMachine(folder), at, is_after=is_after))
+def lived(machine: MortalMachine, at: int, *, is_after: bool) -> Death:
+    """Play the story with a daemon that dies at a step, and the next one; return how it died."""
+    return asyncio.run(_lived(machine, at, is_after=is_after))
 
 
-async def _lived(machine: MortalMachine, at: int, *, is_after: bool) -> int:
+async def _lived(machine: MortalMachine, at: int, *, is_after: bool) -> Death:
     death = Death(at, is_after=is_after)
     machine.dies(death)
     async with machine.daemon():
@@ -197,8 +323,9 @@ async def _lived(machine: MortalMachine, at: int, *, is_after: bool) -> int:
             failure = telling.exception()
             if failure is not None and not (death.is_dead and isinstance(failure, DrayError)):
                 raise failure
-    if at:
-        assert death.is_dead, f"there is no step {at}"
+    if not at:
+        return death
+    if death.is_dead:
         machine.lives()
         async with machine.daemon():
             await machine.share(frozenset(machine.wanted))  # a leader repeats what stands
@@ -206,22 +333,45 @@ async def _lived(machine: MortalMachine, at: int, *, is_after: bool) -> int:
             await machine.share(frozenset())
             await settle(machine)
     assert all(
-        machine.seen.get(task_id(number), (1, AttemptState.PENDING))[0] <= 3 for number in range(9)
+        machine.seen.get(task_id(number), (1, AttemptState.PENDING))[0] <= ATTEMPTS_MAX
+        for number in range(9)
     ), "attempts were begun that nothing asked for"
-    return death.steps
+    return death
+
+
+def deaths(
+    folder: Path, *, is_after: bool, broken: Broken | None = None
+) -> Iterator[tuple[int, Death]]:
+    """Play the story once for each of its steps; yield its number and how the daemon died."""
+    steps = lived(MortalMachine(folder / "0"), 0, is_after=is_after).steps
+    assert steps >= STEPS_MIN
+    for at in itertools.count(1):
+        try:
+            death = lived(MortalMachine(folder / f"{at}", broken), at, is_after=is_after)
+        except AssertionError as error:
+            error.add_note(f"killed at step {at} of {steps}")
+            raise
+        if not death.is_dead:
+            # Writes are coalesced, so that their number varies a little.
+            assert at > steps / 2, f"there is no step {at}"
+            return
+        yield at, death
 
 
 @pytest.mark.parametrize("is_after", [False, True], ids=["before", "after"])
 def test_a_daemon_may_die_at_any_step(is_after: bool) -> None:
     """Whatever was done last, the next daemon ends where the last assignment says."""
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
-        steps = lived(Path(folder) / "0", 0, is_after=is_after)
-        assert steps >= STEPS_MIN
-        for at in range(1, steps - 2):  # the last writes are coalesced: their number varies
-            try:
-                lived(Path(folder) / f"{at}", at, is_after=is_after)
-            except AssertionError as error:
-                if str(error).startswith("there is no step"):
-                    break
-                error.add_note(f"killed at step {at} of {steps}")
-                raise
+        found = [death for _, death in deaths(Path(folder), is_after=is_after)]
+    assert {death.step for death in found} == STEPS
+    states = frozenset[AttemptState]().union(*(death.states for death in found))
+    assert states >= STATES, STATES - states
+
+
+@pytest.mark.parametrize("broken", Broken)
+def test_the_checks_bite(broken: Broken) -> None:
+    """A daemon that does one thing wrong is found out at one of its deaths."""
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        played = deaths(Path(folder), is_after=True, broken=broken)
+        with pytest.raises(AssertionError, match=FOUND_OUT[broken]):
+            list(played)

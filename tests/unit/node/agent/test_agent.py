@@ -366,6 +366,28 @@ async def test_a_container_that_nobody_can_explain_is_an_orphan(rig: FakeRig) ->
         assert len(running(rig)) == 1
 
 
+@pytest.mark.parametrize("turns", range(0, 24, 2))
+async def test_an_assignment_may_come_while_containers_are_adopted(
+    rig: FakeRig, turns: int
+) -> None:
+    """Of tasks that are not on the disk either one makes the state first; none is an orphan."""
+    async with rig.daemon():
+        await rig.assign(a_task(1), a_task(2))
+        await rig.reached(S.RUNNING)
+        before = await rig.reached(S.RUNNING, 2)
+    await asyncio.to_thread((rig.folder / "tasks.json").unlink)
+    async with rig.daemon() as agent:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await rig.assign(a_task(1), a_task(2), a_task(3))
+        await rig.reached(S.RUNNING)
+        after = await rig.reached(S.RUNNING, 2)
+        await rig.reached(S.RUNNING, 3)
+        assert (after.attempt, after.container_id) == (1, before.container_id)
+        assert not agent.book.orphans
+        assert len(running(rig)) == 3
+
+
 async def test_events_that_are_lost_cost_a_delay(
     rig: FakeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

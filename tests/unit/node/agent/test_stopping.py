@@ -13,6 +13,7 @@ from dray.model import AttemptState, ProjectParts, ServiceKey
 from node.agent.alone import PlainNetwork
 from node.agent.contents import ContentFiles
 from node.agent.logs import Followed
+from node.agent.platforms import Platforms
 from node.agent.requests import Work, container_request
 from node.agent.steps import Steps
 from node.agent.tasks import ContainerStopped, StopCause, TaskState
@@ -73,8 +74,10 @@ async def stopped_after_s(
     around = Surroundings(clock, has_others=has_others, busy_until_s=clock.monotonic_s() + busy_s)
     around.is_blind = is_blind
     contents = ContentFiles(Contents(), folder, folder / "run")
+    platforms = Platforms(runtime, lambda: None)
     steps = Steps(
-        runtime, around, contents, around, around, clock, lambda: None, Followed().read_out
+        *(runtime, around, contents, around, around, clock),
+        *(lambda: None, Followed().read_out, platforms),
     )
     work = Work(CLUSTER, "n1", a_task(), an_entry(stop_grace_s=GRACE_S), ProjectParts("shop"), 1)
     request = container_request(work, ContainerNetwork("none"), mounts=(), files=(), lenders={})

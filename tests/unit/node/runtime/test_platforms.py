@@ -56,4 +56,4 @@ def test_a_kernel_that_does_not_tell_is_not_taken_for_one_without(tmp_path: Path
     (tmp_path / "status").write_text("enabled\n")
     assert read_emulated(tmp_path) == frozenset()
     (tmp_path / "any-name").write_text(handler(ARM64))
-    assert read_emulated(tmp_path) == {"arm64"}
+    assert read_emulated(tmp_path) == frozenset({"arm64"})
