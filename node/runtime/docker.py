@@ -53,7 +53,7 @@ from node.runtime.base import (
     Volume,
     VolumeRequest,
 )
-from node.runtime.docker_calls import EngineCalls, create_container, image_of
+from node.runtime.docker_calls import CALLS_MAX, EngineCalls, create_container, image_of
 from node.runtime.docker_errors import one_line, refused
 from node.runtime.docker_events import EventHub, next_within, with_oom
 from node.runtime.docker_http import EngineSocket, EngineStream
@@ -87,7 +87,10 @@ LOOK_AGAIN_S: Final = 300.0  # who waits for a container looks so often; the age
 LOOK_SOON_S: Final = 0.02
 SEEN_WITHIN_S: Final = 5.0  # between the look after a start and the wait for the end
 UNSTARTED_MAX: Final = 1_024  # containers
+SLOW_CALLS_MAX: Final = 12  # creates and starts at once; looks at what runs do not wait for them
 KILL_TIMEOUT_S: Final = 30.0  # what SIGKILL does not end in this time is stuck in the kernel
+
+assert SLOW_CALLS_MAX < CALLS_MAX
 
 T = TypeVar("T")
 
@@ -118,6 +121,7 @@ class DockerRuntime:
             socket_path, connect_timeout_s=connect_timeout_s, answer_timeout_s=answer_timeout_s
         )
         self._socket = EngineSocket(socket_path, connect_timeout_s, answer_timeout_s)
+        self._slow = asyncio.Semaphore(SLOW_CALLS_MAX)
         self._looks = Looks()
         self._unstarted: set[str] = set()  # made here, and nobody was asked to start them yet
         self._hub = EventHub(self._open_events, asyncio.sleep, self._looks)
@@ -165,9 +169,10 @@ class DockerRuntime:
             return made
         body, platform = dict(made.body), made.platform or None
         try:
-            answer = await self._calls.call(
-                lambda client: create_container(client, body, request.name, platform)
-            )
+            async with self._slow:
+                answer = await self._calls.call(
+                    lambda client: create_container(client, body, request.name, platform)
+                )
         except docker.errors.APIError as err:
             return _refused(err)
         self._unstarted.add(answer["Id"])
@@ -190,7 +195,8 @@ class DockerRuntime:
                 return Started(container_id)
         self._unstarted.discard(container_id)
         try:
-            await self._calls.call(lambda client: client.start(container_id))
+            async with self._slow:
+                await self._calls.call(lambda client: client.start(container_id))
         except docker.errors.APIError as err:
             return _refused(err, container_id)
         return Started(container_id)
