@@ -148,7 +148,9 @@ class LogReader:
     async def _sources(self) -> tuple[_Source, ...]:
         """Return the containers of the tasks that are asked for, those of former attempts too."""
         found = []
-        for container in await self._runtime.containers(self._cluster_id):
+        states = self._book.states.values()
+        others = {each.container_id for each in states if not wanted_by(self._query, each)}
+        for container in await self._runtime.containers(self._cluster_id, but=others):
             identity = container.identity
             if identity is None or not container.started_unix_s:
                 continue
