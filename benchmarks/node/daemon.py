@@ -7,8 +7,10 @@ a real scheduler; `docker run` on the same engine is what it is measured against
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -168,6 +170,7 @@ def measure(sizes: list[int], idle_s: float) -> dict[str, Any]:
                 **idle(cluster, host, idle_s),
                 **adoption(cluster, host),
             }
+            print(json.dumps({str(size): found[str(size)]}), file=sys.stderr, flush=True)
             before = size
             if "users" not in found:
                 found["users"] = users.measure(cluster, host, "many/web.1")
