@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Final
 
 import pytest
 
+from dray.tasks import STOP_GRACE_S
 from tests.e2e.cluster import Cluster, cluster_on
 from tests.lab import Host
 from tests.lab.etcd import EtcdCluster
@@ -25,6 +27,7 @@ NEXT_VERSION: Final = "0.1.0.dev1"
 COPY_BYTES: Final = 50 * 1024**2
 REPLICAS: Final = 4
 RESTART_WAIT_S: Final = 3.0
+DRAIN_S: Final = 60.0
 # Every line says whose it is and which one; the last one how many there were.
 PROGRAM: Final = (
     "n=0; end=; trap 'end=1' TERM; "
@@ -65,6 +68,7 @@ def test_a_node_keeps_what_runs(lab_factory: LabFactory, tmp_path: Path) -> None
         _logs_over_a_replacement(cluster, tmp_path / "lines")
         assert cluster.dray("exec", "-T", "shop/web.1", "echo", "hello") == "hello\n"
         _copies_there_and_back(cluster, first)
+        _daemon_is_stopped(cluster, second)
         _daemon_is_killed_and_upgraded(cluster, second, tmp_path / "next")
         _engine_is_restarted(cluster, second)
         etcd.kill(0)
@@ -135,6 +139,36 @@ def _copies_there_and_back(cluster: Cluster, host: Host) -> None:
     assert hashlib.sha256(back.read_bytes()).digest() == hashlib.sha256(data).digest()
     source.unlink()
     back.unlink()
+
+
+def _daemon_is_stopped(cluster: Cluster, host: Host) -> None:
+    """Stop the daemon as systemd does: containers stay, or move away first where that is wanted."""
+    before, tasks = running(host), _places(cluster)
+    _stopped(cluster, host)
+    assert running(host) == before
+    cluster.start_node(host, flags=("--drain-on-stop-s", f"{DRAIN_S:g}s"))
+    cluster.wait_ready(2)
+    assert (running(host), _places(cluster)) == (before, tasks)
+    _stopped(cluster, host)
+    assert not running(host)
+    cluster.wait(lambda: set(_places(cluster).values()) == {"host1"}, "its tasks run elsewhere")
+    cluster.start_node(host)
+    cluster.wait_ready(2)
+    cluster.up(COMPOSE.format(release=3), "--timeout", "60s")
+    assert running(host)
+
+
+def _stopped(cluster: Cluster, host: Host) -> None:
+    """Tell a daemon to stop, and wait until it has."""
+    node = cluster.nodes[host.index]
+    os.kill(node.pid, signal.SIGTERM)
+    assert node.wait(DRAIN_S + STOP_GRACE_S) == 0
+
+
+def _places(cluster: Cluster) -> dict[str, str]:
+    """Return the nodes of the running tasks, by task."""
+    tasks = cluster.tasks("shop", "web")
+    return {task["task_id"]: task["node"] for task in tasks if task["state"] == "running"}
 
 
 def _daemon_is_killed_and_upgraded(cluster: Cluster, host: Host, folder: Path) -> None:

@@ -16,12 +16,15 @@ from typing import Any
 
 import pytest
 
+from dray.clock import SystemClock
 from dray.errors import DrayError
+from dray.log import get_logger
 from dray.model import (
     AttemptReport,
     AttemptState,
     BindOptions,
     DeviceMapping,
+    FaultKind,
     Healthcheck,
     HealthcheckKind,
     Hook,
@@ -39,7 +42,11 @@ from dray.model import (
     TaskSpecEntry,
     VolumeSpec,
 )
+from node.agent.faults import Faults
+from node.resources.machine import MachineWatch
 from node.runtime.docker import DockerRuntime
+from node.runtime.fake import FakeRuntime
+from node.runtime.fake_engine import FakeEngine
 from tests.lab import BUSYBOX, Host
 from tests.lab.fixtures import kept_lab
 from tests.lab.images import Image, image_archive
@@ -375,3 +382,45 @@ async def test_a_full_disk_of_the_node_is_waited_for(
         await rig.assign()
         for number in (1, 2):
             await rig.gone(number)
+
+
+@pytest.fixture
+def short_disk(tmp_path: Path) -> Iterator[Path]:
+    """Lend a disk of 1 MiB and 16 files."""
+    folder = tmp_path / "short"
+    folder.mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=16", "short", folder], check=True
+    )
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+async def test_a_disk_that_runs_short_is_a_fault_until_there_is_room(short_disk: Path) -> None:
+    """Room and files apart, each with the disk's name."""
+    clock = SystemClock()
+    faults = Faults(clock, get_logger("faults"))
+    runtime = FakeRuntime(FakeEngine(clock.unix_s))
+    watch = MachineWatch(runtime, dict, faults, clock, short_disk)
+
+    async def told() -> dict[FaultKind, str]:
+        await watch.measure()
+        found = {fault.kind: fault.message for fault in faults.all()}
+        return {kind: text for kind, text in found.items() if str(short_disk) in text}
+
+    def touch_all() -> None:
+        for number in range(15):  # the folder itself is one
+            (short_disk / str(number)).touch()
+
+    def unlink_all() -> None:
+        for file in short_disk.iterdir():
+            file.unlink()
+
+    assert await told() == {}
+    await asyncio.to_thread(touch_all)
+    assert (await told()).keys() == {FaultKind.INODES_LOW}
+    await asyncio.to_thread(unlink_all)
+    await asyncio.to_thread((short_disk / "large").write_bytes, b"x" * (1024 * 1000))
+    assert (await told()).keys() == {FaultKind.DISK_FULL}
+    await asyncio.to_thread(unlink_all)
+    assert await told() == {}

@@ -232,6 +232,9 @@ async def test_a_node_joins_runs_its_assignment_and_reports(
         await until(lambda: node.session.connection is not None)
         assert node.session.config is not None
         assert node.session.config.record.subnet == "10.192.0.0/23"
+        clock, check = SystemClock(), node.session.clock_check
+        assert check.fault(clock.monotonic_s(), clock.unix_s()) == ""
+        assert "ahead of" in check.fault(clock.monotonic_s(), clock.unix_s() + 3600.0)
         await assign(cluster, node, 1, 2)
         await until(lambda: attempt_state(cluster, 1) is AttemptState.RUNNING)
         await until(lambda: attempt_state(cluster, 2) is AttemptState.RUNNING)

@@ -11,7 +11,7 @@ import signal
 import socket
 import tarfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,32 +20,15 @@ import pytest
 
 from dray.errors import DeadlineExceeded, FailedPrecondition, NotFound, Unavailable
 from dray.model import (
-    BindOptions,
-    ContainerSpec,
     DeviceMapping,
-    EnvVar,
-    FileMount,
-    Healthcheck,
-    HealthcheckKind,
     ImageOptions,
     Logging,
-    Mount,
-    MountKind,
     PullPolicy,
     ResourceLimits,
-    Security,
-    SlotKey,
-    TmpfsOptions,
-    Ulimit,
-    VolumeOptions,
 )
-from dray.names import TaskId, id_text
 from node.runtime.base import (
-    ContainerIdentity,
     ContainerNetwork,
-    ContainerRequest,
     ContainerState,
-    HostPort,
     LogChunk,
     LogQuery,
     Pulled,
@@ -54,12 +37,10 @@ from node.runtime.base import (
     RegistryCredentials,
     RuntimeEventKind,
     Started,
-    VolumeRequest,
 )
 from node.runtime.docker import DockerRuntime
 from node.runtime.docker_calls import CALLS_MAX
 from node.runtime.fake_engine import FakeProgram
-from node.runtime.spec import CreateBody, create_body
 from tests.contract.runtime.rig import (
     ENDS,
     IMAGE,
@@ -75,8 +56,6 @@ from tests.contract.runtime.rig import (
 from tests.lab import Host
 from tests.lab.fixtures import kept_lab
 from tests.lab.registry import Registry
-from tests.unit.node.runtime.spec_rows import ROWS
-from tests.unit.node.runtime.test_spec import made
 
 NETWORK = "dray-test-net"
 SILENCE_MAX_S = 1.0
@@ -109,199 +88,6 @@ def network(rig: DockerRig) -> Iterator[str]:
     yield NETWORK
     rig.clean()
     made.remove()
-
-
-# ---- the create body -----------------------------------------------------------------------------
-
-
-def maximal_spec(volume: str) -> ContainerSpec:
-    """Return a spec that says everything this engine can be told."""
-    return ContainerSpec(
-        image=ImageOptions(IMAGE, platform="linux/amd64"),
-        entrypoint=("sh", "-c"),
-        command=("sleep 1000",),
-        environment=(EnvVar("A", "1"), EnvVar("PATH", "/bin:/sbin")),
-        user="65534:65534",
-        group_add=("5",),
-        working_dir="/root",
-        domainname="example.org",
-        labels=(("org.example.team", "web"),),
-        init=True,
-        tty=True,
-        stdin_open=True,
-        stop_signal="SIGINT",
-        stop_grace_s=7.5,
-        mounts=(
-            Mount(MountKind.BIND, "/var/lib/made", "/made", bind=BindOptions("rprivate")),
-            Mount(
-                MountKind.BIND,
-                "/etc/hostname",
-                "/name",
-                read_only=True,
-                bind=BindOptions(create_host_path=False, recursive="disabled"),
-            ),
-            Mount(MountKind.VOLUME, volume, "/data", volume=VolumeOptions(nocopy=True)),
-            Mount(MountKind.VOLUME, "", "/own", volume=VolumeOptions(labels=(("a", "b"),))),
-            Mount(
-                MountKind.TMPFS,
-                "",
-                "/scratch",
-                tmpfs=TmpfsOptions(size_bytes=2**20, mode=0o700, options=("exec",)),
-            ),
-        ),
-        configs=(FileMount("config", "/config"),),
-        devices=(DeviceMapping("/dev/null", "/dev/nothing", "rw"),),
-        healthcheck=Healthcheck(HealthcheckKind.SHELL, ("test -d /root",), 10.0, 2.5, 1.0, None, 4),
-        logging=Logging("json-file", (("max-file", "2"), ("max-size", "1m"))),
-        dns=("192.0.2.53",),
-        dns_search=("example.org",),
-        dns_opt=("ndots:1",),
-        extra_hosts=(("db", "192.0.2.7"),),
-        security=Security(
-            read_only=True,
-            cap_add=("NET_ADMIN",),
-            cap_drop=("MKNOD",),
-            security_opt=("no-new-privileges", "systempaths=unconfined"),
-            ipc_mode="private",
-            cgroup_mode="private",
-            device_cgroup_rules=("c 1:3 rm",),
-            sysctls=(("net.ipv4.ip_unprivileged_port_start", "0"),),
-        ),
-        limits=ResourceLimits(
-            cpu_millis=1500,
-            memory_bytes=64 * 2**20,
-            pids=77,
-            memory_swap_bytes=128 * 2**20,
-            cpu_shares=512,
-            cpuset="0",
-            shm_size_bytes=2**20,
-            oom_score_adj=100,
-            ulimits=(Ulimit("nofile", 100, 200),),
-        ),
-        runtime="runc",
-        isolation="default",
-    )
-
-
-def maximal_request(rig: DockerRig, volume: str, network: str) -> ContainerRequest:
-    """Return a request for it, on a network with an address and ports."""
-    identity = ContainerIdentity(
-        rig.cluster_id, TaskId(id_text(b"m" * 16)), 3, SlotKey("shop", "web", 1)
-    )
-    attached = ContainerNetwork(
-        network,
-        ipv4_address="10.201.7.77",
-        mac_address="02:00:00:00:07:77",
-        resolv_conf="/etc/resolv.conf",
-        ports=(HostPort(80, 18080), HostPort(53, 18053, "udp", "127.0.0.1")),
-    )
-    return ContainerRequest(
-        rig.name(),
-        identity,
-        maximal_spec(volume),
-        attached,
-        files=(("/etc/passwd", "/config"),),
-        hostname="web-1",
-        environment=(("DRAY_SLOT", "1"),),
-    )
-
-
-def _unlike(told: Any, shown: Any, path: str) -> Iterator[str]:
-    """Yield where what the engine shows does not contain what it was told."""
-    if isinstance(told, Mapping):
-        if not isinstance(shown, Mapping):
-            yield f"{path}: told {told}, shown {shown}"
-            return
-        for key, value in told.items():
-            yield from _unlike(value, shown.get(key), f"{path}.{key}")
-    elif isinstance(told, list | tuple) and isinstance(shown, list):
-        if len(told) != len(shown):
-            yield f"{path}: told {told}, shown {shown}"
-        for position, (one, other) in enumerate(zip(told, shown, strict=False)):
-            yield from _unlike(one, other, f"{path}[{position}]")
-    elif told != shown:
-        yield f"{path}: told {told!r}, shown {shown!r}"
-
-
-def _as_shown(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the create body in the form in which the engine shows it again."""
-    host = body["HostConfig"]
-    config = {k: v for k, v in body.items() if k not in ("HostConfig", "NetworkingConfig")}
-    # Of the environment the engine keeps that of the image as well; it is compared apart.
-    config.pop("Env")
-    networks = body["NetworkingConfig"]["EndpointsConfig"]
-    return {"Config": config, "HostConfig": host, "NetworkSettings": {"Networks": networks}}
-
-
-async def test_the_engine_shows_all_that_it_was_told(rig: DockerRig, network: str) -> None:
-    """A container of a maximal spec shows every field again, and runs with it."""
-    async with rig.runtime() as runtime:
-        volume = rig.name()
-        assert await runtime.ensure_volume(VolumeRequest(volume)) is None
-        request = maximal_request(rig, volume, network)
-        container_id = await running(runtime, request)
-        shown = await asyncio.to_thread(rig.host.docker.api.inspect_container, container_id)
-        made = create_body(request)
-        assert isinstance(made, CreateBody)
-        assert list(_unlike(_as_shown(made.body), shown, "")) == []
-        assert {"DRAY_SLOT=1", "A=1", "PATH=/bin:/sbin"} <= set(shown["Config"]["Env"])
-        found = await runtime.inspect(container_id)
-        assert found is not None
-        assert (found.state, found.ipv4_address) == (ContainerState.RUNNING, "10.201.7.77")
-
-
-# Rows of the table that an engine here cannot show again, with what shows them elsewhere.
-NOT_SHOWN: dict[str, str] = {}
-
-
-def _place(shown: Mapping[str, Any], where: tuple[str, ...]) -> Any:
-    """Return what the engine shows where a create body says something."""
-    place: Any = shown if where[0] == "HostConfig" else shown["Config"]
-    keys = where
-    if where[0] == "NetworkingConfig":
-        place, keys = shown["NetworkSettings"]["Networks"], where[2:]
-    for key in keys:
-        place = (place or {}).get(key)
-    return place
-
-
-async def test_every_field_is_shown_again_by_the_engine(rig: DockerRig) -> None:
-    """Each row of the table of `test_spec` goes to a real engine, which shows what it was told."""
-    api = rig.host.docker.api
-    wrong: dict[str, str] = {}
-    seen: set[str] = set()
-    for number, row in enumerate(ROWS):
-        body = made(row)
-        if isinstance(body, Refused) or not row.where:
-            continue
-        told = {**body.body}
-        if row.where != ("Image",):
-            told["Image"] = IMAGE
-        name = f"{rig.name()}-{number}"
-        try:
-            answer = await asyncio.to_thread(api.create_container_from_config, told, name)
-            shown = await asyncio.to_thread(api.inspect_container, answer["Id"])
-            await asyncio.to_thread(api.remove_container, answer["Id"], v=True, force=True)
-        except docker.errors.APIError as error:
-            wrong[row.path] = str(error.explanation)
-            continue
-        if unlike := list(_unlike(row.told, _place(shown, row.where), row.path)):
-            wrong[row.path] = "; ".join(unlike)
-        else:
-            seen.add(row.path)
-    unexpected = {path: why for path, why in wrong.items() if path not in NOT_SHOWN}
-    assert unexpected == {}
-    assert len(seen) > 70
-
-
-async def test_an_empty_command_is_not_the_images(rig: DockerRig) -> None:
-    """Clearing the command leaves the image's entry point, here none: so nothing to run."""
-    async with rig.runtime() as runtime:
-        identity = rig.request().identity
-        cleared = ContainerSpec(ImageOptions(IMAGE), command=())
-        refused = await runtime.create(ContainerRequest(rig.name(), identity, cleared))
-        assert isinstance(refused, Refused)
-        assert "No command" in refused.message
 
 
 async def test_a_taken_address_is_refused_until_it_is_free(rig: DockerRig, network: str) -> None:
