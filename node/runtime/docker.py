@@ -122,6 +122,7 @@ class DockerRuntime:
         )
         self._socket = EngineSocket(socket_path, connect_timeout_s, answer_timeout_s)
         self._slow = asyncio.Semaphore(SLOW_CALLS_MAX)
+        self._room_wait_s = answer_timeout_s
         self._looks = Looks()
         self._unstarted: set[str] = set()  # made here, and nobody was asked to start them yet
         self._hub = EventHub(self._open_events, asyncio.sleep, self._looks)
@@ -169,7 +170,7 @@ class DockerRuntime:
             return made
         body, platform = dict(made.body), made.platform or None
         try:
-            async with self._slow:
+            async with self._room():
                 answer = await self._calls.call(
                     lambda client: create_container(client, body, request.name, platform)
                 )
@@ -179,6 +180,25 @@ class DockerRuntime:
         if len(self._unstarted) > UNSTARTED_MAX:
             self._unstarted.pop()
         return Created(answer["Id"])
+
+    @contextlib.asynccontextmanager
+    async def _room(self) -> AsyncIterator[None]:
+        """Hold one of the places for creates and starts.
+
+        Raises:
+            DeadlineExceeded: None is free for as long as an answer may take. So who waits is told,
+                and a start that waits for hundreds of others is not late by itself.
+        """
+        try:
+            async with asyncio.timeout(self._room_wait_s):
+                await self._slow.acquire()
+        except TimeoutError as err:
+            text = "the Docker Engine is busy with the starts of other containers"
+            raise DeadlineExceeded(text) from err
+        try:
+            yield
+        finally:
+            self._slow.release()
 
     async def _image_entrypoint(self, reference: str) -> tuple[str, ...] | Refused:
         try:
@@ -193,9 +213,9 @@ class DockerRuntime:
             found = await self.inspect(container_id)
             if found is not None and found.state is not ContainerState.CREATED:
                 return Started(container_id)
-        self._unstarted.discard(container_id)
         try:
-            async with self._slow:
+            async with self._room():
+                self._unstarted.discard(container_id)
                 await self._calls.call(lambda client: client.start(container_id))
         except docker.errors.APIError as err:
             return _refused(err, container_id)

@@ -38,7 +38,7 @@ from node.runtime.base import (
     RuntimeEventKind,
     Started,
 )
-from node.runtime.docker import DockerRuntime
+from node.runtime.docker import SLOW_CALLS_MAX, DockerRuntime
 from node.runtime.docker_calls import CALLS_MAX
 from node.runtime.fake_engine import FakeProgram
 from tests.contract.runtime.rig import (
@@ -250,6 +250,24 @@ async def test_an_engine_that_does_not_answer_is_a_deadline(rig: DockerRig) -> N
         found = await runtime.inspect(container_id)
         assert found is not None
         assert found.state is ContainerState.RUNNING
+    finally:
+        await runtime.close()
+
+
+async def test_a_start_that_finds_no_room_is_told_so(rig: DockerRig) -> None:
+    """Creates and starts wait for others so long and no longer; looks do not wait for them."""
+    runtime = DockerRuntime(rig.host.docker_socket, answer_timeout_s=1.0)
+    try:
+        await runtime.info()
+        with frozen(await engine_pid(rig.host)):
+            async with asyncio.timeout(30):
+                done = await asyncio.gather(
+                    *(runtime.create(rig.request()) for _ in range(4 * SLOW_CALLS_MAX)),
+                    return_exceptions=True,
+                )
+        assert {type(each) for each in done} == {DeadlineExceeded}
+        assert any("busy with the starts" in str(each) for each in done)
+        assert (await runtime.info()).version
     finally:
         await runtime.close()
 
