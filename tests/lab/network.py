@@ -194,7 +194,8 @@ class Switch:
         try:
             tool(self.pid, ["ip", "link", "del", port(index)])
         except LabError as err:
-            if "Cannot find device" not in str(err):
+            # Gone before it was looked up, or between that and its removal.
+            if not any(said in str(err) for said in ("Cannot find device", "No such device")):
                 raise
 
     def apply(self, cuts: Cuts) -> None:
