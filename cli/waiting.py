@@ -125,7 +125,11 @@ class Progress:
             return Outcome.PENDING
         rollout = service.rollout
         if rollout is not None and rollout.to_revision >= revision and rollout.state in _ENDED:
-            return _ENDED[rollout.state]
+            # Nothing may be left to take back while the earlier revision has yet to come up.
+            is_back = rollout.state is not RolloutState.ROLLED_BACK or _done(service) == _all(
+                service
+            )
+            return _ENDED[rollout.state] if is_back else Outcome.PENDING
         if service.is_converged and service.record.revision >= revision:
             return Outcome.CONVERGED
         return Outcome.PENDING
@@ -140,10 +144,9 @@ class Progress:
     def _standing(self, name: str, revision: int, service: Service | None) -> Standing:
         if service is None:
             return Standing(name, 0, 0, "waits", "", Outcome.PENDING)
-        done = sum(each.count for each in service.slots if each.state in _DONE)
         return Standing(
             name,
-            min(done, service.desired),
+            min(_done(service), service.desired),
             service.desired,
             _text(service),
             _problem(service),
@@ -185,6 +188,14 @@ class Progress:
             found = service.problems[:PROBLEMS_SHOWN_MAX] or ("it is not what was asked for yet",)
             lines += [f"{name}: {problem}" for problem in found]
         return lines
+
+
+def _done(service: Service) -> int:
+    return sum(each.count for each in service.slots if each.state in _DONE)
+
+
+def _all(service: Service) -> int:
+    return sum(each.count for each in service.slots)
 
 
 def _line(service: Service) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from cli.progress import standing_parts
 from cli.waiting import Outcome, Progress
-from dray.views import ObjectChange, RolloutState, Service
+from dray.views import ObjectChange, RolloutState, Service, SlotState
 from tests.unit.cli.views_builders import NOW_S, a_service_view
 
 
@@ -29,9 +29,11 @@ def _outcome(*services: Service, wanted: dict[str, int] | None = None) -> Outcom
         (a_service_view(revision=2, rollout=RolloutState.PAUSED), Outcome.PAUSED),
         (a_service_view(revision=2, rollout=RolloutState.ROLLING_BACK), Outcome.PENDING),
         (
-            a_service_view(revision=2, rollout=RolloutState.ROLLED_BACK, is_converged=True),
+            a_service_view(revision=2, rollout=RolloutState.ROLLED_BACK, state=SlotState.RUNNING),
             Outcome.ROLLED_BACK,
         ),
+        # The earlier revision has yet to come up.
+        (a_service_view(revision=2, rollout=RolloutState.ROLLED_BACK), Outcome.PENDING),
         # A rollout of an earlier change says nothing about this one.
         (a_service_view(revision=1, rollout=RolloutState.PAUSED), Outcome.PENDING),
         (a_service_view("db", revision=2, is_converged=True), Outcome.PENDING),

@@ -87,13 +87,14 @@ def a_service_view(
     *,
     revision: int = 1,
     is_converged: bool = False,
+    state: SlotState = SlotState.STARTING,
     rollout: RolloutState | None = None,
     problems: tuple[str, ...] = (),
 ) -> Service:
-    """Return a service with one slot that starts, perhaps with a rollout to its revision."""
+    """Return a service with one slot, perhaps with a rollout to its revision."""
     return Service(
         a_record(a_service(name), revision=revision),
-        (SlotStateCount(SlotState.STARTING, 1),),
+        (SlotStateCount(state, 1),),
         1,
         is_converged,
         None if rollout is None else Rollout(rollout, revision - 1, revision),
