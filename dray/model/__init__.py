@@ -143,6 +143,7 @@ __all__ = [
     "string_map",
 ]
 
+# A new name goes into the list above, and here below its module.
 __getattr__ = _importing(
     __name__,
     {

@@ -99,6 +99,7 @@ __all__ = [
     "WatchResponse",
 ]
 
+# A new name goes into the list above, and here below its module.
 __getattr__ = _importing(
     __name__,
     {
