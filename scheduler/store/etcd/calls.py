@@ -54,6 +54,7 @@ T = TypeVar("T")
 
 # The largest answer is that to a conflict: 128 compared keys of at most 1.5 MiB each.
 ANSWER_BYTES_MAX: Final = 256 * 1_048_576
+_BYTES_PER_S: Final = 1_048_576  # at least; a write of many assignments is given time for its size
 # Servers without a leader turn calls away at once: what is tried next must not come much later than
 # the new leader does.
 _PAUSE: Final = Backoff(first_s=0.05, max_s=0.25)
@@ -78,8 +79,9 @@ class EtcdLimits:
             changed its leader (1 to 2 s) is lost and never answered: longer waits in vain; shorter
             calls a write ambiguous that a slow disk was still doing.
         again_s: The first answers of a write that may be sent again: one on its way to etcd's dead
-            leader is never answered, and etcd has another one after 1 to 2 s. Twice as long after
-            each round of the servers, so that a slow disk is waited for in the end.
+            leader is never answered, and etcd has another one after 1 to 2 s. Longer for a large
+            one, and twice as long after each round of the servers: a slow disk is waited for in the
+            end.
         away_s: One call while no server can be connected to, not even one that is silent: etcd is
             away as a whole, and a caller is better told than kept. Each server is tried once.
         connect_s: To reach a server.
@@ -310,18 +312,19 @@ class Endpoints:
         tries = itertools.count()
 
         async def attempt(endpoint: Endpoint, left_s: float) -> A:
-            most_s = self._attempt_s(effect, next(tries))
+            most_s = self._attempt_s(effect, next(tries), request.ByteSize())
             return await endpoint.unary(method, request, min(left_s, most_s))
 
         return await self.call(attempt, what=method.path, effect=effect)
 
-    def _attempt_s(self, effect: Effect, tried: int) -> float:
+    def _attempt_s(self, effect: Effect, tried: int, size_bytes: int) -> float:
         """Return how long to wait for an answer after so many attempts without one."""
         match effect:
             case Effect.NONE:
                 return self.limits.attempt_s
             case Effect.SAME_TWICE:
-                return self.limits.again_s * 2.0 ** (tried // len(self.all))
+                first_s = self.limits.again_s + size_bytes / _BYTES_PER_S
+                return first_s * 2.0 ** (tried // len(self.all))
             case Effect.ONCE:
                 return self.limits.write_s
 
