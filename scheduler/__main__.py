@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 from collections.abc import Sequence
 from typing import Final
 
+from dray.clock import SystemClock
 from dray.log import configure, get_logger
 from dray.tasks import run_until_signal
+from scheduler.collector import collect_sparingly
 from scheduler.server import Server
 from scheduler.settings import SchedulerSettings
 
 __all__ = ["main"]
 
 SWITCH_S: Final = 0.001  # planning, in its thread, gives way to leases and streams so often
-# Objects that come before the collector looks for cycles: a large deployment makes millions, all of
-# which stay. With the interpreter's own limits (700, 10, 10) a quarter of the leader's time went
-# there.
-COLLECT_AFTER: Final = (20_000, 20, 20)
 
 
 def main(action: str, arguments: Sequence[str]) -> int:
@@ -39,7 +36,7 @@ def main(action: str, arguments: Sequence[str]) -> int:
         return 0
     configure(level=settings.log_level, log_format=settings.log_format)
     sys.setswitchinterval(SWITCH_S)
-    gc.set_threshold(*COLLECT_AFTER)
+    collect_sparingly(SystemClock().monotonic_s)
     asyncio.run(_serve(settings))
     return 0
 

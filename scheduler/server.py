@@ -36,6 +36,7 @@ from dray.views import RoundStatus
 from scheduler.api.environment import Environment
 from scheduler.api.sealing import NO_SEALER, Sealer, read_key
 from scheduler.api.service import SERVICE_NAME, ClusterService
+from scheduler.collector import look_at_all_again
 from scheduler.election.election import Candidate, Election, LeaderTerm
 from scheduler.election.hearsay import Hearsay
 from scheduler.election.memory import EpochMemory
@@ -289,6 +290,7 @@ class Server:
             self._metrics.set_leading(False)
             parts.leadership.end()
             parts.nodes.end()
+            look_at_all_again()
 
     async def _renew_news(self, parts: _Parts) -> None:
         """Keep the API's view of nodes, and the metrics, fresh."""
