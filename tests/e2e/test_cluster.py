@@ -161,28 +161,3 @@ def _asked(client: Any) -> str:
     command = ["timeout", "5", "wget", "-q", "-O", "-", "http://web/cgi-bin/who"]
     done = client.exec_run(command)
     return str(done.output.decode().split()[0]) if done.exit_code == 0 else ""
-
-
-def test_commands_say_what_is_wrong(lab_factory: LabFactory, tmp_path: Path) -> None:
-    """Each mistake of a user ends with the documented status, names the thing, changes nothing."""
-    lab = lab_factory(1)
-    [host] = lab.hosts
-    with _etcd_on(host, tmp_path) as etcd, cluster_on(lab, etcd, [host], [host]) as cluster:
-        cases = [
-            (("node", "drain", "nobody"), 1, "nobody"),
-            (("explain", "shop/web"), 1, "shop"),
-            (("scale", "shop/web=many"), 2, "many"),
-            (("ps", "--host", "127.0.0.1:1"), 1, "127.0.0.1:1"),
-            (("up", "-f", "/nowhere/compose.yaml"), 1, "/nowhere/compose.yaml"),
-        ]
-        for command, wanted, named in cases:
-            status, out, err = cluster.try_dray(*command)
-            assert (status, named in err) == (wanted, True), (command, status, out, err)
-            assert "Traceback" not in err
-        assert cluster.json("ls") == []
-        huge = "name: shop\nservices: {web: {image: x, mem_reservation: 900g}}\n"
-        path = lab.directory / "huge.yaml"
-        path.write_text(huge)
-        status, _, err = cluster.try_dray("up", "-f", str(path), "--timeout", "3s")
-        assert status == 4, err
-        assert "memory" in cluster.dray("explain", "shop/web")
