@@ -3,9 +3,9 @@
 Each call writes its answer under its `request_id` in the same transaction as its effect. So a
 repeated call, on any scheduler, finds the answer; two that race cannot both succeed, and the store
 may send one again whose answer does not come: etcd's leader was lost in the middle of it. A
-conflict with another call means: draft again from a newer view. When no answer came in the end it
-is looked up once; if it is not there, nobody knows, and the caller is told to repeat with the same
-id.
+conflict with another call means: draft again from a newer view. So does a refusal: what another
+scheduler wrote a moment ago may not be in this one's view yet. When no answer came in the end it is
+looked up once; if it is not there, nobody knows, and the caller is told to repeat with the same id.
 """
 
 from __future__ import annotations
@@ -61,10 +61,13 @@ class CommitLimits:
     Attributes:
         attempts_max: Drafts that may be in the way of others before the call is refused.
         catch_up_s: How long to wait for the mirror to see what was in the way.
+        refusal_s: How long to wait for it before something is refused. Short: in an etcd that
+            others use as well it may have seen all that concerns it, and cannot know.
     """
 
     attempts_max: int = 10
     catch_up_s: float = 3.0
+    refusal_s: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +154,21 @@ class Commits:
             DrayError: It was refused: nothing was changed.
             AmbiguousWrite: Nobody knows whether it was carried out.
         """
+        known: StoreRevision | None = None  # a refusal stands if its view was at least this new
         for _ in range(self._limits.attempts_max):
             snapshot = self._source.snapshot
             try:
                 draft = draft_of(snapshot)
             except DrayError:
-                if (earlier := await self._earlier(intent)) is not None:
-                    return earlier
-                raise
+                if known is not None and snapshot.revision >= known:
+                    raise
+                reading = await self._store.get(request_key(intent.request_id))
+                if reading.item is not None:
+                    return _earlier_outcome(intent, reading.item)
+                known = reading.revision
+                if snapshot.revision >= known or not await self._has_seen(known):
+                    raise
+                continue
             outcome = await self._attempt(intent, draft, answer_of(draft))
             if not isinstance(outcome, _InTheWay):
                 return outcome
@@ -230,6 +240,15 @@ class Commits:
                 self._lease = await self._store.grant_lease(ttl_s)
                 self._lease_ends_s = self._clock.monotonic_s() + _LEASE_SHARED_S
         return self._lease
+
+    async def _has_seen(self, revision: StoreRevision) -> bool:
+        """Wait a moment for this scheduler's view to be as new; return whether it is."""
+        try:
+            async with asyncio.timeout(self._limits.refusal_s):
+                await self._source.wait_revision(revision)
+        except TimeoutError:
+            return False
+        return True
 
     async def _catch_up(self, revision: StoreRevision) -> None:
         try:
