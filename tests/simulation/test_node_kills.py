@@ -205,13 +205,6 @@ class Broken(enum.Enum):
     DISK = "the tasks are not on the disk when their daemon believes so"
 
 
-FOUND_OUT = {
-    Broken.NAMES: "two containers of one attempt",
-    Broken.ADOPTION: "two containers of",
-    Broken.DISK: "containers without a task",
-}
-
-
 class NamesAnew(MortalRuntime):
     """Makes every container under a name of its own: who comes next does not find it."""
 
@@ -370,8 +363,12 @@ def test_a_daemon_may_die_at_any_step(is_after: bool) -> None:
 
 @pytest.mark.parametrize("broken", Broken)
 def test_the_checks_bite(broken: Broken) -> None:
-    """A daemon that does one thing wrong is found out at one of its deaths."""
+    """A daemon that does one thing wrong is found out at one of its deaths.
+
+    By which check depends on what the next one was doing when it died.
+    """
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         played = deaths(Path(folder), is_after=True, broken=broken)
-        with pytest.raises(AssertionError, match=FOUND_OUT[broken]):
+        with pytest.raises(AssertionError) as found:
             list(played)
+    assert any(note.startswith("killed at step") for note in getattr(found.value, "__notes__", ()))
