@@ -256,13 +256,14 @@ async def test_an_engine_that_does_not_answer_is_a_deadline(rig: DockerRig) -> N
 
 async def test_a_start_that_finds_no_room_is_told_so(rig: DockerRig) -> None:
     """Creates and starts wait for others so long and no longer; looks do not wait for them."""
+    absent = ImageOptions("dray-test/absent:1")  # the engine makes late what nobody waits for
     runtime = DockerRuntime(rig.host.docker_socket, answer_timeout_s=1.0)
     try:
         await runtime.info()
         with frozen(await engine_pid(rig.host)):
             async with asyncio.timeout(30):
                 done = await asyncio.gather(
-                    *(runtime.create(rig.request()) for _ in range(4 * SLOW_CALLS_MAX)),
+                    *(runtime.create(rig.request(image=absent)) for _ in range(4 * SLOW_CALLS_MAX)),
                     return_exceptions=True,
                 )
         assert {type(each) for each in done} == {DeadlineExceeded}
