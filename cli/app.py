@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import gc
 import importlib
 import io
 import os
@@ -23,6 +24,8 @@ from dray.errors import DrayError
 
 __all__ = ["VERBS", "help_of", "main"]
 
+# New objects before the collector of cycles looks: what a command makes is shown, and goes.
+LOOK_AFTER: Final = 100_000
 HELP_COLUMNS_MIN: Final = 30
 HELP_COLUMNS_DEFAULT: Final = 80  # of what is not a terminal
 HELP_COLUMNS_MAX: Final = 100  # longer lines are hard to read
@@ -103,6 +106,8 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str] | None) -> int
     from cli.context import Context
     from cli.settings import CliSettings
 
+    if not hasattr(given, "settings"):  # a daemon knows best itself
+        gc.set_threshold(LOOK_AFTER)
     settings = CliSettings.load(vars(given), environment)
     status: int = module.run(given, Context(settings, sys.stdout, sys.stderr))
     return status

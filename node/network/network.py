@@ -55,7 +55,7 @@ from node.network.handover import HANDOVER_MAX_S, Handover
 from node.network.hostports import HostPorts
 from node.network.ipam import NoAddress, allocate, gateway
 from node.network.isolation import local_task
-from node.network.observed import Observed, strays
+from node.network.observed import Observed, loose_ends, strays
 from node.network.plan import (
     DOCKER_NETWORK,
     Plan,
@@ -313,7 +313,7 @@ class MachineNetwork:
 
     async def _ends(self, observed: Observed) -> Collection[int]:
         """Return whose interfaces belong to the bridge, if there are any without one."""
-        if any(link.kind == "veth" and not link.master for link in observed.links.values()):
+        if loose_ends(observed.links):
             return await self._engine.container_ends()
         return ()
 

@@ -17,6 +17,7 @@ __all__ = [
     "Observed",
     "Route",
     "covers",
+    "loose_ends",
     "parse_links",
     "parse_routes",
     "set_elements",
@@ -223,6 +224,18 @@ def set_elements(listing: str) -> frozenset[str]:
     return frozenset(text for element in found if (text := element.strip()))
 
 
+def loose_ends(links: Mapping[str, Link]) -> tuple[Link, ...]:
+    """Return the interfaces that may be a container's and are no port of any bridge.
+
+    Docker names its own "veth…". Without any, nobody need be asked whose they are.
+    """
+    return tuple(
+        link
+        for link in links.values()
+        if link.kind == "veth" and not link.master and link.name.startswith("veth")
+    )
+
+
 def strays(links: Mapping[str, Link], ends: Collection[int]) -> tuple[str, ...]:
     """Return the interfaces that should be ports of a bridge and are not.
 
@@ -230,13 +243,7 @@ def strays(links: Mapping[str, Link], ends: Collection[int]) -> tuple[str, ...]:
         links: All interfaces.
         ends: Numbers of the host's ends of the containers' interfaces.
     """
-    return tuple(
-        sorted(
-            link.name
-            for link in links.values()
-            if link.kind == "veth" and not link.master and link.index in ends
-        )
-    )
+    return tuple(sorted(link.name for link in loose_ends(links) if link.index in ends))
 
 
 def covers(address: str, links: Mapping[str, Link]) -> Iterator[Link]:

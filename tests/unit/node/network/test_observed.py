@@ -8,6 +8,7 @@ from dray.errors import PeerMisbehaved
 from node.network.observed import (
     Link,
     Route,
+    loose_ends,
     parse_links,
     parse_routes,
     strays,
@@ -82,6 +83,15 @@ def test_containers_that_are_off_the_bridge() -> None:
         Link("eth0", index=14),
     ]
     assert strays({link.name: link for link in links}, {11, 12, 14}) == ("veth1",)
+
+
+def test_who_is_asked_for_containers() -> None:
+    """The machine's own way out may be a veth too: it is no reason to look at all containers."""
+    uplink = Link("eth0", kind="veth", index=3)
+    port = Link("veth0", kind="veth", index=4, master="dray0")
+    loose = Link("veth1", kind="veth", index=5)
+    assert loose_ends({link.name: link for link in (uplink, port)}) == ()
+    assert loose_ends({link.name: link for link in (uplink, port, loose)}) == (loose,)
 
 
 def test_nothing_was_printed() -> None:
