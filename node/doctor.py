@@ -73,7 +73,9 @@ async def examine(config: NetworkConfig, engine: EngineNetworks) -> Examination:
     Raises:
         DrayError: A tool is missing, or the process may not look.
     """
-    observed = await asyncio.to_thread(kernel.observe)
+    firewall = Firewall()
+    chains = await asyncio.to_thread(firewall.chain_names)
+    observed = replace(await asyncio.to_thread(kernel.observe), is_table_whole=bool(chains))
     problem = ""
     try:
         network = await engine.find()
@@ -82,12 +84,11 @@ async def examine(config: NetworkConfig, engine: EngineNetworks) -> Examination:
         observed = replace(observed, docker_network=network, strays=loose)
     except DrayError as error:
         observed, problem = replace(observed, is_engine_there=False), str(error)
-    firewall = Firewall()
     done = Examination(
         config,
         observed,
         plan(config, observed),
-        await asyncio.to_thread(firewall.chain_names),
+        chains,
         await asyncio.to_thread(firewall.guarded_peers),
         engine_problem=problem,
     )

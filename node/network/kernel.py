@@ -13,7 +13,6 @@ from typing import Final
 
 from dray.errors import DrayError
 from node.network.commands import CommandFailed, run_tool
-from node.network.firewall import Firewall
 from node.network.observed import Observed, Route, parse_links, parse_routes
 from node.network.plan import SYSCTLS, Step, StepKind
 from node.network.ruleset import BRIDGE
@@ -29,7 +28,7 @@ _IPTABLES: Final = ("iptables", "-w", "5")  # waits that long for its lock, seco
 def observe() -> Observed:
     """Read what the kernel knows; what the engine knows is left at its default.
 
-    Of dray's table only whether there is one: `Firewall.is_whole` knows what is in it.
+    So is dray's table, of which `Firewall` knows more.
 
     Raises:
         DrayError: A tool is missing or failed.
@@ -41,7 +40,6 @@ def observe() -> Observed:
         sysctls=dict(_sysctls((*SYSCTLS, _BRIDGE_FILTER))),
         forward_chain=chain,
         forward_rules=rules,
-        is_table_whole=Firewall().exists(),
     )
 
 
