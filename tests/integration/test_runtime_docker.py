@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import docker.types
 import pytest
 
 from dray.errors import DeadlineExceeded, FailedPrecondition, NotFound, Unavailable
@@ -49,45 +48,14 @@ from tests.contract.runtime.rig import (
     DockerRig,
     Program,
     created,
-    docker_rig,
     ended,
     running,
 )
 from tests.lab import Host
-from tests.lab.fixtures import kept_lab
 from tests.lab.registry import Registry
 
-NETWORK = "dray-test-net"
 SILENCE_MAX_S = 1.0
 CHILD = FakeProgram()  # these programs run on the real engine only
-
-
-@pytest.fixture(scope="module")
-def engine_host(
-    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Host, Registry]]:
-    """Keep one lab host and an open registry for the module."""
-    folder = tmp_path_factory.mktemp("registry")
-    with kept_lab(pytestconfig, 1) as lab, Registry(folder, lab=lab) as registry:
-        yield lab.host(1), registry
-
-
-@pytest.fixture
-def rig(engine_host: tuple[Host, Registry]) -> Iterator[DockerRig]:
-    """Lend the host's engine; what a test makes on it is removed after it."""
-    with docker_rig(*engine_host) as lent:
-        yield lent
-
-
-@pytest.fixture
-def network(rig: DockerRig) -> Iterator[str]:
-    """Lend a bridge network with a subnet of its own."""
-    pool = docker.types.IPAMPool(subnet="10.201.7.0/24", gateway="10.201.7.1")
-    ipam = docker.types.IPAMConfig(pool_configs=[pool])
-    made = rig.host.docker.networks.create(NETWORK, driver="bridge", ipam=ipam)
-    yield NETWORK
-    rig.clean()
-    made.remove()
 
 
 async def test_a_taken_address_is_refused_until_it_is_free(rig: DockerRig, network: str) -> None:
