@@ -208,8 +208,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (DemoError, LabError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
-    kept = "; ./dev.sh lab down ends it" if options.keep else ", nothing left behind"
-    console.print(f"\nDone in {time.monotonic() - began_s:.1f} s{kept}.")
+    end = "; it goes on:" if options.keep else ", nothing left behind."
+    console.print(f"\nDone in {time.monotonic() - began_s:.1f} s{end}")
+    if options.keep:
+        console.print("  ./dev.sh lab exec 1 -- .venv/bin/dray ps    talks to it")
+        console.print("  ./dev.sh lab down                           ends it")
     return 0
 
 
