@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from dray.addresses import HostPort
-from tests.lab.etcd import EtcdCluster, free_ports
+from tests.lab.etcd import EtcdCluster
+from tests.lab.ports import free_ports
 from tests.lab.process import Process, run, spawn
 from tests.lab.wait import wait_for
 

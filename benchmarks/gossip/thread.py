@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import hashlib
 import random
-import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ from dray.names import ClusterId, NodeId, id_text
 from node.gossip.core import Address
 from node.gossip.identity import Identity
 from node.gossip.service import GossipConfig, GossipService
+from tests.lab.ports import free_port
 
 __all__ = ["lateness"]
 
@@ -42,9 +42,7 @@ threading.Event().wait()
 
 
 def _service(name: str) -> tuple[GossipService, int]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.bind(("127.0.0.1", 0))
-        port = int(one.getsockname()[1])
+    port = free_port()
     node_id = NodeId(id_text(hashlib.sha256(name.encode()).digest()[:16]))
     address = Address("127.0.0.1", port)
     identity = Identity(ClusterId(id_text(bytes(16))), node_id, name, address, 1)

@@ -36,6 +36,7 @@ from tests.dns_world import (
     query_bytes,
     texts,
 )
+from tests.lab.ports import free_port
 
 HOST = "127.0.83.1"
 SHOP_CLIENT = "127.0.83.11"
@@ -91,7 +92,7 @@ async def a_server(
     world.web(1, 2, 3)
     config = ServerConfig(
         ZoneConfig(node_id(HOME), RANGES),
-        (HostPort(HOST, 0),),
+        (HostPort(HOST, free_port()),),
         upstream_deadline_s=deadline_s,
         rates=rates,
     )

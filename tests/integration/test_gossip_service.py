@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -29,25 +28,13 @@ from node.gossip.parameters import Parameters
 from node.gossip.service import GossipConfig, GossipService
 from node.ports import Discovery
 from tests.contract.facts.builders import WEB, endpoint
+from tests.lab.ports import free_port
 from tests.simulation.gossip_cluster import CLUSTER_ID, node_id_of
 
 LIMIT_S = 20.0
 KEYS = (GossipKey(1, bytes(range(32)), primary=True),)
 NEW_KEY = GossipKey(2, bytes(32), primary=True)
 QUICK = Parameters(probe_period_s=0.2, suspicion_s=0.4)
-
-
-def free_port() -> int:
-    """Return a port that nobody has, below those that the kernel gives to whoever connects."""
-    kinds = (socket.SOCK_DGRAM, socket.SOCK_STREAM)
-    for _ in range(100):
-        port = random.randint(20_000, 30_000)
-        with contextlib.ExitStack() as sockets, contextlib.suppress(OSError):
-            for kind in kinds:
-                one = sockets.enter_context(socket.socket(socket.AF_INET, kind))
-                one.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is free")
 
 
 class Daemon:

@@ -19,6 +19,7 @@ from node.gossip.identity import Identity
 from node.gossip.parameters import Parameters
 from node.gossip.sealing import Sealer
 from node.gossip.swim import SwimCore
+from tests.lab.ports import free_port
 from tests.simulation.gossip_cluster import CLUSTER_ID, node_id_of
 
 QUICK = Parameters(probe_period_s=0.2, suspicion_s=0.4, stalled_s=2.0, stalled_check_s=0.3)
@@ -33,9 +34,9 @@ class Node:
 
     def __init__(self, name: str, seeds: tuple[Address, ...], keys: tuple[GossipKey, ...]) -> None:
         sealer = Sealer(CLUSTER_ID, keys) if keys else None
-        bound = sockets.bind(Address("127.0.0.1", 0), is_sealed=bool(keys))
+        self.address = Address("127.0.0.1", free_port())
+        bound = sockets.bind(self.address, is_sealed=bool(keys))
         self.name = name
-        self.address = Address("127.0.0.1", bound.getsockname()[1])
         identity = Identity(CLUSTER_ID, node_id_of(name), name, self.address, 1)
         self.core = SwimCore(identity, QUICK, random.Random(name))
         self.told: list[Effect] = []

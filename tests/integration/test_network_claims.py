@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from node.network.claims import Claim, Claims
+from tests.lab.ports import free_port
 
 HOST = "127.0.0.1"
 
@@ -27,13 +28,6 @@ def taken() -> Iterator[Claim]:
         yield Claim("tcp", HOST, server.getsockname()[1])
 
 
-def free_port(kind: int = socket.SOCK_STREAM) -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
 def test_a_taken_port_is_refused(claims: Claims, taken: Claim) -> None:
     """The message names the port; on another address it may be free."""
     said = f"port {HOST}:{taken.number}/tcp is taken by another program of the machine"
@@ -49,7 +43,7 @@ def test_a_claimed_port_is_taken_for_all_others(
     claims: Claims, protocol: str, kind: socket.SocketKind
 ) -> None:
     """Other programs and other services cannot have it until it is given back."""
-    claim = Claim(protocol, HOST, free_port(kind))
+    claim = Claim(protocol, HOST, free_port())
     assert claims.take(claim, "shop/web") == ""
     assert claims.take(claim, "shop/web") == ""
     refused = f"port {claim} is published by shop/web already"

@@ -16,7 +16,8 @@ from dray.names import RequestId
 from dray.views import ChangeKind, GetStatusResponse, SlotState
 from tests.builders import a_service, an_id
 from tests.contract.client.rig import project_of
-from tests.lab.etcd import EtcdCluster, free_ports
+from tests.lab.etcd import EtcdCluster
+from tests.lab.ports import free_port, free_ports
 from tests.lab.process import Process, run, spawn
 from tests.lab.wait import wait_for
 
@@ -138,7 +139,7 @@ def test_a_client_outlives_the_leader(schedulers: Schedulers) -> None:
 
 async def test_a_wrong_address_says_what_to_check() -> None:
     """Nobody listens: the client says where, and which setting to look at, in bounded time."""
-    (port,) = free_ports(1)
+    port = free_port()
     limits = ClientLimits(call_s=5.0, attempt_s=1.0, unreachable_s=1.0)
     async with Client([parse_host_port(f"127.0.0.1:{port}")], limits=limits) as client:
         with pytest.raises(DrayError, match=f"no scheduler answers at 127.0.0.1:{port}") as caught:

@@ -3,7 +3,6 @@
 import functools
 import json
 import shutil
-import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from tests.lab.errors import LabError, LabUnavailable
+from tests.lab.ports import free_ports
 from tests.lab.process import MACHINE, Place, Process, program_path, run, spawn
 from tests.lab.wait import wait_for
 
@@ -36,18 +36,6 @@ def etcd_options() -> str:
             raise LabUnavailable(f"{name} is missing: install the package {package}")
     result = run(["etcd", "--help"], check=False)
     return result.stdout + result.stderr
-
-
-def free_ports(count: int) -> list[int]:
-    """Return TCP ports of the loopback address that nobody listens on, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 @dataclass(slots=True)

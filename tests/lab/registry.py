@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from tests.lab.errors import LabError, LabUnavailable
-from tests.lab.etcd import free_ports
+from tests.lab.ports import free_port
 from tests.lab.process import MACHINE, Process, program_path, run, spawn
 from tests.lab.wait import wait_for
 
@@ -67,7 +67,7 @@ class Registry:
         self.credentials = credentials
         self._process: Process | None = None
         if lab is None:
-            self.address = f"127.0.0.1:{port or free_ports(1)[0]}"
+            self.address = f"127.0.0.1:{port or free_port()}"
         else:
             self.address = f"{lab.switch_address}:{port or LAB_PORT}"
 
