@@ -40,7 +40,7 @@ DOMAIN: Final = f"{PROJECT}.dray.internal"
 UDP_BYTES: Final = 60_000
 FIRST_PORT: Final = 8_080
 SHOWN_MAX: Final = 50  # failures in the result
-MTU: Final = 1_464
+MTU: Final = 1_450
 
 # For each address: the MTU of the way there as the kernel knows it, the segment size that TCP
 # agreed on, whether the largest datagram that must not be split comes back, and whether one byte

@@ -163,6 +163,7 @@ def shell_command(step: Step, config: NetworkConfig, observed: Observed) -> str:
         StepKind.MODULE: "modprobe ",
         StepKind.REMOVE_DOCKER_NETWORK: "docker network rm ",
         StepKind.IP: "ip ",
+        StepKind.BRIDGE: "bridge ",
         StepKind.SYSCTL: "sysctl -w ",
         StepKind.FORWARD_RULE: f"iptables -I {observed.forward_chain} ",
         StepKind.TABLE: "restart the daemon, which writes the table: systemctl restart dray-node",

@@ -15,6 +15,7 @@ __all__ = ["PACKAGES", "TOOL_TIMEOUT_S", "CommandFailed", "run_tool"]
 TOOL_TIMEOUT_S: Final = 30.0  # the largest table takes a second; a locked kernel never ends
 SAID_CHARACTERS_MAX: Final = 500
 PACKAGES: Final = {
+    "bridge": "iproute2",
     "conntrack": "conntrack",
     "ip": "iproute2",
     "iptables": "iptables",

@@ -13,15 +13,25 @@ from typing import Final
 
 from dray.errors import DrayError
 from node.network.commands import CommandFailed, run_tool
-from node.network.observed import Observed, Route, parse_links, parse_routes
+from node.network.observed import (
+    Observed,
+    Route,
+    parse_ends,
+    parse_links,
+    parse_neighbours,
+    parse_routes,
+)
 from node.network.plan import SYSCTLS, Step, StepKind
-from node.network.ruleset import BRIDGE
+from node.network.ruleset import BRIDGE, TUNNEL
 
 __all__ = ["Hairpins", "carry_out", "observe", "routes"]
 
 _SYSCTL_FOLDER: Final = Path("/proc/sys")
 _BRIDGE_FILTER: Final = "net.bridge.bridge-nf-call-iptables"
 FORWARD_CHAINS: Final = ("DOCKER-USER", "FORWARD")
+_KINDS: Final = (
+    StepKind.MODULE, StepKind.IP, StepKind.BRIDGE, StepKind.SYSCTL, StepKind.FORWARD_RULE,
+)  # fmt: skip
 _IPTABLES: Final = ("iptables", "-w", "5")  # waits that long for its lock, seconds
 
 
@@ -34,12 +44,16 @@ def observe() -> Observed:
         DrayError: A tool is missing or failed.
     """
     chain, rules = _forward_rules()
+    links = parse_links(run_tool("ip", "-j", "-d", "address", "show"))
+    neighbours, ends = _tunnel_entries() if TUNNEL in links else ({}, {})
     return Observed(
-        links=parse_links(run_tool("ip", "-j", "-d", "address", "show")),
+        links=links,
         routes=routes(),
         sysctls=dict(_sysctls((*SYSCTLS, _BRIDGE_FILTER))),
         forward_chain=chain,
         forward_rules=rules,
+        neighbours=neighbours,
+        ends=ends,
     )
 
 
@@ -63,7 +77,7 @@ def carry_out(steps: Sequence[Step], forward_chain: str) -> None:
         DrayError: A step failed. Those before it stay; others were tried all the same.
     """
     problems: list[DrayError] = []
-    for kind in (StepKind.MODULE, StepKind.IP, StepKind.SYSCTL, StepKind.FORWARD_RULE):
+    for kind in _KINDS:
         commands = [step.command for step in steps if step.kind is kind]
         try:
             if commands:
@@ -101,12 +115,24 @@ def _carry_out_kind(kind: StepKind, commands: list[str], chain: str) -> None:
     elif kind is StepKind.IP:
         # One that fails, such as an interface that has gone meanwhile, does not stop the others.
         run_tool("ip", "-force", "-batch", "-", text="\n".join(commands) + "\n")
+    elif kind is StepKind.BRIDGE:
+        run_tool("bridge", "-force", "-batch", "-", text="\n".join(commands) + "\n")
     elif kind is StepKind.SYSCTL:
         for command in commands:
             _set_sysctl(*command.split("=", 1))
     elif kind is StepKind.FORWARD_RULE:
         for rule in commands:
             run_tool(*_IPTABLES, "-I", chain, *rule.split())
+
+
+def _tunnel_entries() -> tuple[dict[str, str], dict[str, str]]:
+    """Return the tunnel's neighbours and its forwarding table; none while it goes away."""
+    with contextlib.suppress(CommandFailed):
+        shown = run_tool("ip", "-j", "-4", "neighbour", "show", "nud", "permanent", "dev", TUNNEL)
+        return parse_neighbours(shown), parse_ends(
+            run_tool("bridge", "-j", "fdb", "show", "dev", TUNNEL)
+        )
+    return {}, {}
 
 
 def _sysctls(names: Iterable[str]) -> Iterable[tuple[str, str]]:

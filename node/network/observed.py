@@ -18,7 +18,9 @@ __all__ = [
     "Route",
     "covers",
     "loose_ends",
+    "parse_ends",
     "parse_links",
+    "parse_neighbours",
     "parse_routes",
     "set_elements",
     "strays",
@@ -67,8 +69,6 @@ class Route:
         kind: "unicast", "unreachable" …
         gateway: Router; empty: on the link.
         source: Address that packets of the machine itself get; empty: none is said.
-        tunnel_peer: Address that it encapsulates for; empty: it does not.
-        tunnel_id: Identifier in the encapsulation.
         metric: Lower ones win.
     """
 
@@ -77,8 +77,6 @@ class Route:
     kind: str = "unicast"
     gateway: str = ""
     source: str = ""
-    tunnel_peer: str = ""
-    tunnel_id: int = 0
     metric: int = 0
 
 
@@ -118,6 +116,8 @@ class Observed:
         docker_network: dray's network there; None: it does not exist or is not known.
         strays: Interfaces of containers of that network that are no port of its bridge.
         is_table_whole: Whether dray's nftables table is what was written last.
+        neighbours: The tunnel's permanent neighbours: hardware addresses by IPv4 address.
+        ends: Its forwarding table: nodes' addresses by hardware address.
     """
 
     links: Mapping[str, Link]
@@ -129,6 +129,8 @@ class Observed:
     docker_network: DockerNetwork | None = None
     strays: tuple[str, ...] = ()
     is_table_whole: bool = True
+    neighbours: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    ends: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def parse_links(text: str) -> dict[str, Link]:
@@ -178,31 +180,38 @@ def _route(item: _Json) -> Route:
         kind=str(item.get("type", "unicast")),
         gateway=str(item.get("gateway", "")),
         source=str(item.get("prefsrc", "")),
-        tunnel_peer=str(item.get("encap dst", "")),
-        tunnel_id=int(str(item.get("id", 0))),
         metric=int(str(item.get("metric", 0))),
     )
 
 
+def parse_neighbours(text: str) -> dict[str, str]:
+    """Return the neighbours that `ip -j -4 neighbour show` printed: hardware addresses by IPv4.
+
+    Raises:
+        PeerMisbehaved: It printed something else.
+    """
+    items = _items(text, "ip neighbour")
+    return {str(item["dst"]): str(item["lladdr"]) for item in items if "lladdr" in item}
+
+
+def parse_ends(text: str) -> dict[str, str]:
+    """Return the entries that `bridge -j fdb show` printed: ends of a tunnel by hardware address.
+
+    Raises:
+        PeerMisbehaved: It printed something else.
+    """
+    items = _items(text, "bridge fdb")
+    return {str(item["mac"]): str(item["dst"]) for item in items if "dst" in item}
+
+
 def _items(text: str, command: str) -> list[_Json]:
     try:
-        found = json.loads(text or "[]", object_pairs_hook=_pairs)
+        found = json.loads(text or "[]")
     except ValueError as error:
         raise PeerMisbehaved(f"{command} printed no JSON: {error}") from error
     if not isinstance(found, list):
         raise PeerMisbehaved(f"{command} printed no list")
     return [item for item in found if isinstance(item, dict)]
-
-
-def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return an object in which the second "dst" of a route is told from the first.
-
-    iproute2 writes the tunnel's end under the key that the destination has already.
-    """
-    result: dict[str, object] = {}
-    for name, value in pairs:
-        result[f"encap {name}" if name in result else name] = value
-    return result
 
 
 def table_chains(listing: str, table: str) -> dict[str, str]:

@@ -5,8 +5,9 @@ says what is wrong: the node carries them out, and `dray node doctor` shows them
 that is right already, so planning after repairing returns nothing. What only a person can repair is
 in `blocked`, and then nothing is touched.
 
-Between nodes: one VXLAN device in GPE form whose packets are steered by routes that carry the
-encapsulation, one for each peer; no neighbours, no forwarding table.
+Between nodes: one VXLAN device without learning, and for each peer three entries that never change
+by themselves: a route to its subnet over the subnet's first address, which no container has, that
+address as a permanent neighbour, and where the neighbour's packets are sent.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ __all__ = [
 
 DOCKER_NETWORK: Final = "dray"
 TUNNEL_ID: Final = 7_777
-ENCAPSULATION_BYTES: Final = 36  # IPv4 20, UDP 8, VXLAN GPE 8
+ENCAPSULATION_BYTES: Final = 50  # IPv4 20, UDP 8, VXLAN 8, Ethernet 14
 MTU_MIN: Final = 1_280  # below it nothing is sure to work any more
 _REFUSED_METRIC: Final = 9_998  # of the route for addresses that no node's route is for
 _GUARD_METRIC: Final = 9_999  # of the one that catches them while there is no bridge
@@ -65,11 +66,13 @@ class StepKind(enum.Enum):
     DOCKER_NETWORK = 3
     IP = 4
     """`command` is a line for `ip -batch`."""
-    SYSCTL = 5
+    BRIDGE = 5
+    """`command` is a line for `bridge -batch`."""
+    SYSCTL = 6
     """`command` is "name=value"."""
-    FORWARD_RULE = 6
+    FORWARD_RULE = 7
     """`command` is a rule for the top of `Observed.forward_chain`."""
-    TABLE = 7
+    TABLE = 8
     """Write dray's nftables table anew."""
 
 
@@ -131,7 +134,7 @@ def plan(config: NetworkConfig, observed: Observed) -> Plan:
         waiting = ("the Docker Engine does not answer, and the containers' bridge is not there",)
     else:
         steps += _bridge(config, observed)
-    steps += _tunnel(observed, mtu)
+    steps += _tunnel(config, observed, mtu)
     steps += _routes(config, observed, has_bridge=not waiting)
     steps += _sysctls(observed)
     steps += _forward_rules(observed)
@@ -265,16 +268,17 @@ def _bridge(config: NetworkConfig, observed: Observed) -> Iterator[Step]:
         )
 
 
-def _tunnel(observed: Observed, mtu: int) -> Iterator[Step]:
+def _tunnel(config: NetworkConfig, observed: Observed, mtu: int) -> Iterator[Step]:
     found = observed.links.get(TUNNEL)
-    is_right = found is not None and _is_our_tunnel(found)
+    is_right = found is not None and _is_our_tunnel(found, config)
     if found is not None and not is_right:
         problem = f"the tunnel {TUNNEL} was made with other options"
         yield Step(StepKind.IP, f"link delete {TUNNEL}", problem)
     if not is_right:
         yield Step(
             StepKind.IP,
-            f"link add {TUNNEL} type vxlan external gpe dstport {TUNNEL_PORT} nolearning",
+            f"link add {TUNNEL} address {_tunnel_hardware(config.subnet)} type vxlan "
+            f"id {TUNNEL_ID} dstport {TUNNEL_PORT} local {config.address} nolearning noudpcsum",
             f"the tunnel {TUNNEL} to the other nodes is not there",
         )
     if not is_right or (found is not None and (found.mtu != mtu or not found.is_up)):
@@ -285,9 +289,30 @@ def _tunnel(observed: Observed, mtu: int) -> Iterator[Step]:
         )
 
 
-def _is_our_tunnel(link: Link) -> bool:
-    wanted = {"external": "true", "gpe": "true", "port": str(TUNNEL_PORT)}
-    return link.kind == "vxlan" and all(link.details.get(k) == v for k, v in wanted.items())
+def _is_our_tunnel(link: Link, config: NetworkConfig) -> bool:
+    wanted = {
+        "id": str(TUNNEL_ID),
+        "port": str(TUNNEL_PORT),
+        "local": config.address,
+        "learning": "false",
+        "udp_csum": "false",
+    }
+    return (
+        link.kind == "vxlan"
+        and link.hardware == _tunnel_hardware(config.subnet)
+        and all(link.details.get(name) == value for name, value in wanted.items())
+        and not {"external", "gpe"} & link.details.keys()
+    )
+
+
+def _router(subnet: str) -> str:
+    """Return the address that stands for a node in its peers' routes: the subnet's first one."""
+    return str(ipaddress.ip_network(subnet)[0])
+
+
+def _tunnel_hardware(subnet: str) -> str:
+    """Return the hardware address of a node's end of the tunnel."""
+    return hardware_address(_router(subnet))
 
 
 def _routes(config: NetworkConfig, observed: Observed, *, has_bridge: bool) -> Iterator[Step]:
@@ -314,56 +339,94 @@ def _routes(config: NetworkConfig, observed: Observed, *, has_bridge: bool) -> I
                 f"route replace {destination} dev {BRIDGE} src {gateway} metric {metric}",
                 problem,
             )
-    yield from _peer_routes(config, observed)
+    yield from _peers(config, observed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entries:
+    """What leads into the tunnel: routes by subnet, neighbours by address, ends by hardware."""
+
+    routes: Mapping[str, Route]
+    neighbours: Mapping[str, str]
+    ends: Mapping[str, str]
 
 
 def peer_steps(before: NetworkConfig, config: NetworkConfig) -> tuple[Step, ...] | None:
     """Return what to do on a machine that is as `before` wants it; None: look at it first.
 
-    When only peers came, went or moved, their routes are all that changes.
+    When only peers came, went or moved, their entries are all that changes.
     """
     if replace(before, peers=()) != replace(config, peers=()):
         return None
-    return tuple(_route_steps(_wanted_routes(before), _wanted_routes(config)))
+    return tuple(_entry_steps(_wanted_entries(before), _wanted_entries(config)))
 
 
-def _peer_routes(config: NetworkConfig, observed: Observed) -> Iterator[Step]:
-    # A tunnel that is about to be made again has lost its routes.
+def _peers(config: NetworkConfig, observed: Observed) -> Iterator[Step]:
     tunnel = observed.links.get(TUNNEL)
-    is_kept = tunnel is not None and _is_our_tunnel(tunnel) and tunnel.is_up
-    found = {r.destination: r for r in observed.routes if r.device == TUNNEL and is_kept}
-    yield from _route_steps(found, _wanted_routes(config))
+    if tunnel is None or not _is_our_tunnel(tunnel, config):
+        found = _Entries({}, {}, {})  # one that is made again has lost them
+    elif not tunnel.is_up:
+        found = _Entries({}, {}, observed.ends)
+    else:
+        routes = {route.destination: route for route in observed.routes if route.device == TUNNEL}
+        found = _Entries(routes, observed.neighbours, observed.ends)
+    yield from _entry_steps(found, _wanted_entries(config))
 
 
-def _wanted_routes(config: NetworkConfig) -> dict[str, Route]:
+def _wanted_entries(config: NetworkConfig) -> _Entries:
     source = layout(config).gateway
-    return {
-        peer.subnet: Route(
-            peer.subnet,
-            TUNNEL,
-            source=source,
-            tunnel_peer=peer.address,
-            tunnel_id=TUNNEL_ID,
-        )
-        for peer in config.peers
-        if peer.subnet and peer.node_id != config.node_id
-    }
+    routes: dict[str, Route] = {}
+    neighbours: dict[str, str] = {}
+    ends: dict[str, str] = {}
+    for peer in config.peers:
+        if peer.subnet and peer.node_id != config.node_id:
+            router = _router(peer.subnet)
+            routes[peer.subnet] = Route(peer.subnet, TUNNEL, gateway=router, source=source)
+            neighbours[router] = hardware_address(router)
+            ends[neighbours[router]] = peer.address
+    return _Entries(routes, neighbours, ends)
 
 
-def _route_steps(found: Mapping[str, Route], wanted: Mapping[str, Route]) -> Iterator[Step]:
-    for destination in sorted(found.keys() - wanted.keys()):
+def _entry_steps(found: _Entries, wanted: _Entries) -> Iterator[Step]:
+    for destination in sorted(found.routes.keys() - wanted.routes.keys()):
         yield Step(
             StepKind.IP,
             f"route delete {destination} dev {TUNNEL}",
             f"the route to {destination} leads to a node that is no more",
         )
-    for destination, route in wanted.items():
-        if found.get(destination) != route:
+    for router in sorted(found.neighbours.keys() - wanted.neighbours.keys()):
+        yield Step(
+            StepKind.IP,
+            f"neighbour delete {router} dev {TUNNEL}",
+            f"the neighbour {router} in the tunnel is a node that is no more",
+        )
+    for hardware in sorted(found.ends.keys() - wanted.ends.keys()):
+        yield Step(
+            StepKind.BRIDGE,
+            f"fdb delete {hardware} dev {TUNNEL} dst {found.ends[hardware]} self",
+            f"the tunnel leads to {found.ends[hardware]}, which is no node any more",
+        )
+    for router, hardware in wanted.neighbours.items():
+        if found.neighbours.get(router) != hardware:
             yield Step(
                 StepKind.IP,
-                f"route replace {destination} encap ip id {TUNNEL_ID} dst {route.tunnel_peer} "
-                f"dev {TUNNEL} src {route.source}",
-                f"the route to the containers of {destination} at {route.tunnel_peer} is missing",
+                f"neighbour replace {router} lladdr {hardware} dev {TUNNEL} nud permanent",
+                f"the neighbour {router} in the tunnel is missing",
+            )
+    for destination, route in wanted.routes.items():
+        if found.routes.get(destination) != route:
+            yield Step(
+                StepKind.IP,
+                f"route replace {destination} via {route.gateway} dev {TUNNEL} onlink "
+                f"src {route.source}",
+                f"the route to the containers of {destination} is missing",
+            )
+    for hardware, address in wanted.ends.items():
+        if found.ends.get(hardware) != address:
+            yield Step(
+                StepKind.BRIDGE,
+                f"fdb replace {hardware} dev {TUNNEL} dst {address} self permanent",
+                f"the tunnel does not lead to the node {address}",
             )
 
 

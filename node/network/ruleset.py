@@ -53,7 +53,7 @@ TABLE: Final = "dray"
 BRIDGE: Final = "dray0"
 TUNNEL: Final = "dray-vx"
 STATICS: Final = "statics"  # services' further addresses, that Compose files name
-TUNNEL_PORT: Final = 4790  # VXLAN GPE (IANA)
+TUNNEL_PORT: Final = 4790  # not VXLAN's own 4789, which Swarm and others use on the same machines
 SKELETON_CHAINS: Final = frozenset(
     {
         "balance", "deny", "forward", "inbound", "out", "outbound", "output", "post", "pre", "raw",

@@ -75,10 +75,10 @@ header = struct.pack(
 raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
 raw.sendto(header + datagram, (target, 0))
 """
-# The same wrapped as a packet of the tunnel (VXLAN GPE with IPv4 inside) and sent to a node.
+# The same wrapped as a packet of the tunnel (VXLAN) for a node's own end, and sent to the node.
 FORGER = """
 import socket, struct, sys
-node, source, target, text = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4].encode()
+node, router, source, target, text = *sys.argv[1:5], sys.argv[5].encode()
 datagram = struct.pack("!HHHH", 7002, 7001, 8 + len(text), 0) + text
 def header(checksum):
     return struct.pack(
@@ -88,7 +88,8 @@ def header(checksum):
 total = sum(struct.unpack("!10H", header(0)))
 total = (total & 0xFFFF) + (total >> 16)
 inner = header(0xFFFF & ~((total & 0xFFFF) + (total >> 16))) + datagram
-outer = struct.pack("!BBBB", 0x0C, 0, 0, 1) + struct.pack("!I", 7777 << 8)
+outer = struct.pack("!BBH", 0x08, 0, 0) + struct.pack("!I", 7777 << 8)
+outer += b"\\x02\\x42" + socket.inet_aton(router) + b"\\x02\\x42" + bytes(4) + b"\\x08\\x00"
 socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(outer + inner, (node, 4790))
 """
 
@@ -197,7 +198,8 @@ def test_forged_tunnel_packets_are_dropped(cluster: Cluster) -> None:
     boxes, lab = cluster.boxes, cluster.lab
     target, friend = boxes["web.1"], boxes["edge.2"]
     node, peer = target.node.config.address, cluster.nodes[1].host
-    forge = [sys.executable, "-c", FORGER, node, friend.address, target.address]
+    router = target.node.config.subnet.partition("/")[0]
+    forge = [sys.executable, "-c", FORGER, node, router, friend.address, target.address]
     process = listener(target)
     lab.switch_exec(["ip", "route", "replace", "10.192.0.0/11", "via", node])
     try:

@@ -8,7 +8,13 @@ from dataclasses import replace
 from node.doctor import Examination, report, shell_command
 from node.network.plan import Plan, Step, StepKind, plan
 from node.network.ruleset import SKELETON_CHAINS
-from tests.unit.node.network.test_plan import CONFIG, RIGHT, without_link
+from tests.unit.node.network.test_plan import (
+    CONFIG,
+    END_COMMAND,
+    RIGHT,
+    TUNNEL_COMMAND,
+    without_link,
+)
 
 PEERS = frozenset({"192.0.2.2", "192.0.2.3"})
 WELL = Examination(CONFIG, RIGHT, Plan(), SKELETON_CHAINS | {"vip_pick_1"}, PEERS)
@@ -33,9 +39,10 @@ def test_what_the_daemon_repairs_is_shown_with_a_command() -> None:
     assert status == 1
     assert lines[:2] == [
         "problem  the tunnel dray-vx to the other nodes is not there",
-        "repair   ip link add dray-vx type vxlan external gpe dstport 4790 nolearning",
+        f"repair   ip {TUNNEL_COMMAND}",
     ]
-    assert "repair   ip link set dray-vx mtu 1464 up" in lines
+    assert "repair   ip link set dray-vx mtu 1450 up" in lines
+    assert f"repair   bridge {END_COMMAND}" in lines
     assert lines[-1].startswith("a running daemon (`dray node run`) repairs")
 
 
@@ -48,11 +55,11 @@ def test_commands_are_complete() -> None:
             "iptables -I DOCKER-USER -i dray-vx -j ACCEPT"
         ),
         Step(StepKind.REMOVE_DOCKER_NETWORK, "dray", ""): "docker network rm dray",
-        Step(StepKind.DOCKER_NETWORK, "1464", ""): (
+        Step(StepKind.DOCKER_NETWORK, "1450", ""): (
             "docker network create --subnet 10.192.2.0/23 --gateway 10.192.2.1 "
             "-o com.docker.network.bridge.name=dray0 "
             "-o com.docker.network.bridge.enable_ip_masquerade=false "
-            "-o com.docker.network.driver.mtu=1464 dray"
+            "-o com.docker.network.driver.mtu=1450 dray"
         ),
     }
     assert {step: shell_command(step, CONFIG, RIGHT) for step in cases} == cases

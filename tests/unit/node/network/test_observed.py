@@ -9,7 +9,9 @@ from node.network.observed import (
     Link,
     Route,
     loose_ends,
+    parse_ends,
     parse_links,
+    parse_neighbours,
     parse_routes,
     strays,
     table_chains,
@@ -18,8 +20,8 @@ from node.network.observed import (
 ROUTES = """[
 {"dst":"default","gateway":"10.77.0.1","dev":"eth0","flags":[]},
 {"type":"unreachable","dst":"10.192.0.0/11","metric":9999,"flags":[]},
-{"dst":"10.192.2.0/23","encap":"ip","id":7777,"src":"0.0.0.0","dst":"10.77.0.12","ttl":0,"tos":0,
- "dev":"dray-vx","scope":"link","prefsrc":"10.192.0.1","flags":[]},
+{"dst":"10.192.2.0/23","gateway":"10.192.2.0","dev":"dray-vx","prefsrc":"10.192.0.1",
+ "flags":["onlink"]},
 {"dst":"10.224.0.0/16","dev":"dray0","scope":"link","prefsrc":"10.192.0.1","flags":["linkdown"]}]
 """
 LINKS = """[
@@ -27,7 +29,8 @@ LINKS = """[
  "addr_info":[{"family":"inet","local":"10.77.0.11","prefixlen":24},
               {"family":"inet6","local":"fe80::1","prefixlen":64}]},
 {"ifname":"dray-vx","flags":["BROADCAST"],"mtu":1364,
- "linkinfo":{"info_kind":"vxlan","info_data":{"external":true,"gpe":true,"port":4790}}}]
+ "address":"02:42:0a:c0:00:00",
+ "linkinfo":{"info_kind":"vxlan","info_data":{"id":7777,"port":4790,"learning":false}}}]
 """
 LISTING = """table ip dray {
 \tset peers {
@@ -46,17 +49,11 @@ LISTING = """table ip dray {
 
 
 def test_routes() -> None:
-    """A route into the tunnel has two "dst": the second one is the tunnel's end."""
+    """Where each leads, over which router, and the address that the machine itself uses."""
     assert parse_routes(ROUTES) == (
         Route("default", "eth0", gateway="10.77.0.1"),
         Route("10.192.0.0/11", kind="unreachable", metric=9999),
-        Route(
-            "10.192.2.0/23",
-            "dray-vx",
-            source="10.192.0.1",
-            tunnel_peer="10.77.0.12",
-            tunnel_id=7777,
-        ),
+        Route("10.192.2.0/23", "dray-vx", gateway="10.192.2.0", source="10.192.0.1"),
         Route("10.224.0.0/16", "dray0", source="10.192.0.1"),
     )
 
@@ -70,8 +67,19 @@ def test_links() -> None:
         "vxlan",
         1364,
         is_up=False,
-        details={"external": "true", "gpe": "true", "port": "4790"},
+        hardware="02:42:0a:c0:00:00",
+        details={"id": "7777", "port": "4790", "learning": "false"},
     )
+
+
+def test_what_leads_into_the_tunnel() -> None:
+    """Neighbours with their hardware address, and the nodes behind hardware addresses."""
+    neighbours = """[{"dst":"10.192.4.0","lladdr":"02:42:0a:c0:04:00","state":["PERMANENT"]},
+        {"dst":"10.192.6.0","state":["FAILED"]}]"""
+    assert parse_neighbours(neighbours) == {"10.192.4.0": "02:42:0a:c0:04:00"}
+    ends = """[{"mac":"02:42:0a:c0:04:00","dst":"10.77.0.12","flags":["self"]},
+        {"mac":"33:33:00:00:00:01","flags":["self"],"state":"permanent"}]"""
+    assert parse_ends(ends) == {"02:42:0a:c0:04:00": "10.77.0.12"}
 
 
 def test_containers_that_are_off_the_bridge() -> None:
@@ -98,6 +106,7 @@ def test_nothing_was_printed() -> None:
     """Tools print nothing at all when there is nothing."""
     assert parse_routes("") == ()
     assert parse_links("") == {}
+    assert parse_neighbours("") == parse_ends("") == {}
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "Error: x"])

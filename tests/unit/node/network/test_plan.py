@@ -24,23 +24,24 @@ CONFIG = NetworkConfig(
         NetworkPeer(node_id(3), "192.0.2.3", "10.192.6.0/23"),
     ),
 )
-TUNNEL = {"external": "true", "gpe": "true", "port": "4790"}
+TUNNEL = {
+    "id": "7777", "port": "4790", "local": "192.0.2.1", "learning": "false", "udp_csum": "false",
+}  # fmt: skip
 LINKS = {
     "eth0": Link("eth0", addresses=("192.0.2.1/24",)),
     "dray0": Link(
         "dray0",
         "bridge",
-        1464,
+        1450,
         addresses=("10.192.2.1/23",),
         hardware="02:42:0a:c0:02:01",
         details={"nf_call_iptables": "1"},
     ),
-    "dray-vx": Link("dray-vx", "vxlan", 1464, details=TUNNEL),
+    "dray-vx": Link("dray-vx", "vxlan", 1450, hardware="02:42:0a:c0:02:00", details=TUNNEL),
 }
 GATEWAY = "10.192.2.1"
-PEER_TWO = Route(
-    "10.192.4.0/23", "dray-vx", source=GATEWAY, tunnel_peer="192.0.2.2", tunnel_id=7777
-)
+PEER_TWO = Route("10.192.4.0/23", "dray-vx", gateway="10.192.4.0", source=GATEWAY)
+HARDWARE_TWO, HARDWARE_THREE = "02:42:0a:c0:04:00", "02:42:0a:c0:06:00"
 ROUTES = (
     Route("default", "eth0", gateway="192.0.2.254"),
     Route("192.0.2.0/24", "eth0", source="192.0.2.1"),
@@ -49,26 +50,30 @@ ROUTES = (
     Route("10.192.0.0/11", "dray0", source=GATEWAY, metric=9998),
     Route("10.192.0.0/11", kind="unreachable", metric=9999),
     PEER_TWO,
-    replace(PEER_TWO, destination="10.192.6.0/23", tunnel_peer="192.0.2.3"),
+    replace(PEER_TWO, destination="10.192.6.0/23", gateway="10.192.6.0"),
 )
 RULES = tuple(
     f"-A DOCKER-USER {match} -j ACCEPT" for match in ("-o dray0", "-i dray-vx", "-o dray-vx")
 )
-DOCKER = DockerNetwork(LAYOUT.subnet, GATEWAY, "dray0", 1464, masquerades=False)
+DOCKER = DockerNetwork(LAYOUT.subnet, GATEWAY, "dray0", 1450, masquerades=False)
 RIGHT = Observed(
     LINKS,
     ROUTES,
     {**SYSCTLS, "net.bridge.bridge-nf-call-iptables": "0"},
     forward_rules=(*RULES, "-A DOCKER-USER -j RETURN"),
     docker_network=DOCKER,
+    neighbours={"10.192.4.0": HARDWARE_TWO, "10.192.6.0": HARDWARE_THREE},
+    ends={HARDWARE_TWO: "192.0.2.2", HARDWARE_THREE: "192.0.2.3"},
 )
 
 
 def without_link(name: str) -> Observed:
-    """Return the right state without an interface and its routes."""
+    """Return the right state without an interface and what goes with it."""
     links = {other: link for other, link in LINKS.items() if other != name}
     routes = tuple(route for route in ROUTES if route.device != name)
-    return replace(RIGHT, links=links, routes=routes)
+    gone: dict[str, str] = {}
+    kept = replace(RIGHT, links=links, routes=routes)
+    return replace(kept, neighbours=gone, ends=gone) if name == "dray-vx" else kept
 
 
 def with_link(name: str, **changes: object) -> Observed:
@@ -93,9 +98,9 @@ def test_nothing_is_done_to_what_is_right() -> None:
     assert plan(CONFIG, RIGHT) == Plan()
 
 
-PEER_COMMAND = (
-    "route replace 10.192.4.0/23 encap ip id 7777 dst 192.0.2.2 dev dray-vx src 10.192.2.1"
-)
+PEER_COMMAND = "route replace 10.192.4.0/23 via 10.192.4.0 dev dray-vx onlink src 10.192.2.1"
+NEIGHBOUR_COMMAND = f"neighbour replace 10.192.4.0 lladdr {HARDWARE_TWO} dev dray-vx nud permanent"
+END_COMMAND = f"fdb replace {HARDWARE_TWO} dev dray-vx dst 192.0.2.2 self permanent"
 CASES: dict[str, tuple[Observed, list[str]]] = {
     "bridge-down": (with_link("dray0", is_up=False), ["link set dray0 up"]),
     "bridge-hardware": (
@@ -112,7 +117,7 @@ CASES: dict[str, tuple[Observed, list[str]]] = {
     "bridge-unfiltered": (
         with_link("dray0", details={}), ["link set dray0 type bridge nf_call_iptables 1"],
     ),
-    "tunnel-size": (with_link("dray-vx", mtu=1500), ["link set dray-vx mtu 1464 up"]),
+    "tunnel-size": (with_link("dray-vx", mtu=1500), ["link set dray-vx mtu 1450 up"]),
     "vip-route": (
         with_routes(lambda route: None if route.destination == "10.224.0.0/16" else route),
         ["route replace 10.224.0.0/16 dev dray0 src 10.192.2.1 metric 0"],
@@ -125,15 +130,29 @@ CASES: dict[str, tuple[Observed, list[str]]] = {
         ],
     ),
     "peer-route": (with_routes(lambda route: None if route == PEER_TWO else route), [PEER_COMMAND]),
-    "peer-moved": (
-        with_routes(
-            lambda route: replace(route, tunnel_peer="192.0.2.9") if route == PEER_TWO else route
-        ),
+    "peer-route-changed": (
+        with_routes(lambda route: replace(route, gateway="") if route == PEER_TWO else route),
         [PEER_COMMAND],
     ),
+    "peer-moved": (
+        replace(RIGHT, ends={**RIGHT.ends, HARDWARE_TWO: "192.0.2.9"}), [END_COMMAND],
+    ),
+    "peer-neighbour": (
+        replace(RIGHT, neighbours={"10.192.6.0": HARDWARE_THREE}), [NEIGHBOUR_COMMAND],
+    ),
+    "peer-end": (replace(RIGHT, ends={HARDWARE_THREE: "192.0.2.3"}), [END_COMMAND]),
     "peer-gone": (
-        replace(RIGHT, routes=(*ROUTES, replace(PEER_TWO, destination="10.192.8.0/23"))),
-        ["route delete 10.192.8.0/23 dev dray-vx"],
+        replace(
+            RIGHT,
+            routes=(*ROUTES, replace(PEER_TWO, destination="10.192.8.0/23")),
+            neighbours={**RIGHT.neighbours, "10.192.8.0": "02:42:0a:c0:08:00"},
+            ends={**RIGHT.ends, "02:42:0a:c0:08:00": "192.0.2.4"},
+        ),
+        [
+            "route delete 10.192.8.0/23 dev dray-vx",
+            "neighbour delete 10.192.8.0 dev dray-vx",
+            "fdb delete 02:42:0a:c0:08:00 dev dray-vx dst 192.0.2.4 self",
+        ],
     ),
     "forwarding-off": (
         replace(RIGHT, sysctls={**RIGHT.sysctls, "net.ipv4.ip_forward": "0"}),
@@ -153,9 +172,9 @@ CASES: dict[str, tuple[Observed, list[str]]] = {
     "table": (replace(RIGHT, is_table_whole=False), [""]),
     "no-module": (replace(RIGHT, sysctls=SYSCTLS), ["br_netfilter"]),
     "bridge-gone": (without_link("dray0"), ["link add dray0 type bridge"]),
-    "no-docker-network": (replace(without_link("dray0"), docker_network=None), ["1464"]),
+    "no-docker-network": (replace(without_link("dray0"), docker_network=None), ["1450"]),
     "other-options": (
-        replace(RIGHT, docker_network=replace(DOCKER, masquerades=True)), ["dray", "1464"],
+        replace(RIGHT, docker_network=replace(DOCKER, masquerades=True)), ["dray", "1450"],
     ),
 }  # fmt: skip
 
@@ -170,16 +189,46 @@ def test_one_fault_is_one_repair(case: str) -> None:
     assert not found.blocked
 
 
-def test_a_lost_tunnel_is_made_again_with_all_its_routes() -> None:
-    """Routes that the kernel dropped with the interface are written again in the same pass."""
+TUNNEL_COMMAND = (
+    "link add dray-vx address 02:42:0a:c0:02:00 type vxlan id 7777 dstport 4790 local 192.0.2.1 "
+    "nolearning noudpcsum"
+)
+PEER_COMMANDS = {PEER_COMMAND, NEIGHBOUR_COMMAND, END_COMMAND}
+
+
+def test_a_lost_tunnel_is_made_again_with_all_its_entries() -> None:
+    """What the kernel dropped with the interface is written again in the same pass."""
     found = commands(plan(CONFIG, without_link("dray-vx")))
-    assert found[:2] == [
-        "link add dray-vx type vxlan external gpe dstport 4790 nolearning",
-        "link set dray-vx mtu 1464 up",
-    ]
-    assert len([each for each in found if each.startswith("route replace 10.192.")]) == 2
-    other = with_link("dray-vx", details={**TUNNEL, "port": "4789"})
-    assert commands(plan(CONFIG, other))[0] == "link delete dray-vx"
+    assert found[:2] == [TUNNEL_COMMAND, "link set dray-vx mtu 1450 up"]
+    assert len(found) == 2 + 2 * len(PEER_COMMANDS)
+    assert set(found) > PEER_COMMANDS
+
+
+def test_a_tunnel_that_was_down_keeps_its_forwarding_table() -> None:
+    """The kernel drops routes and neighbours with a link that goes down, whatever was read."""
+    found = commands(plan(CONFIG, with_link("dray-vx", is_up=False)))
+    assert found[0] == "link set dray-vx mtu 1450 up"
+    assert len(found) == 5
+    assert set(found) > PEER_COMMANDS - {END_COMMAND}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"details": {**TUNNEL, "port": "4789"}},
+        {"details": {**TUNNEL, "local": "192.0.2.77"}},
+        {"details": {**TUNNEL, "external": "true"}},
+        {"hardware": "02:42:0a:c0:02:07"},
+    ],
+    ids=["port", "address", "form", "hardware"],
+)
+def test_a_tunnel_of_another_form_is_made_anew(changed: dict[str, object]) -> None:
+    """With everything that belongs to it: the kernel drops it with the interface."""
+    found = commands(plan(CONFIG, with_link("dray-vx", **changed)))
+    assert found[:3] == [
+        "link delete dray-vx", TUNNEL_COMMAND, "link set dray-vx mtu 1450 up",
+    ]  # fmt: skip
+    assert set(found) > PEER_COMMANDS
 
 
 def test_a_machine_after_its_start() -> None:
@@ -204,10 +253,10 @@ def test_the_packet_size_follows_the_machines_interface() -> None:
     """A machine behind a smaller interface has a smaller tunnel; one in use keeps its network."""
     small = {**LINKS, "eth0": replace(LINKS["eth0"], mtu=1400)}
     found = plan(CONFIG, replace(RIGHT, links=small))
-    assert commands(found) == ["dray", "1364"]
+    assert commands(found) == ["dray", "1350"]
     used = replace(DOCKER, containers=("web",))
     found = plan(CONFIG, replace(RIGHT, links=small, docker_network=used))
-    assert commands(found) == ["link set dray-vx mtu 1364 up"]
+    assert commands(found) == ["link set dray-vx mtu 1350 up"]
 
 
 @pytest.mark.parametrize(
@@ -248,12 +297,16 @@ def test_a_change_of_peers_needs_no_look_at_the_machine() -> None:
     new = NetworkPeer(node_id(4), "192.0.2.4", "10.192.8.0/23")
     steps = peer_steps(CONFIG, replace(CONFIG, peers=(own, moved, new)))
     assert steps is not None
-    assert {step.kind for step in steps} == {StepKind.IP}
-    source = f"dev dray-vx src {GATEWAY}"
+    assert {step.kind for step in steps} == {StepKind.IP, StepKind.BRIDGE}
+    hardware = "02:42:0a:c0:08:00"
     assert [step.command for step in steps] == [
         f"route delete {three.subnet} dev dray-vx",
-        f"route replace {two.subnet} encap ip id 7777 dst 192.0.2.9 {source}",
-        f"route replace {new.subnet} encap ip id 7777 dst 192.0.2.4 {source}",
+        "neighbour delete 10.192.6.0 dev dray-vx",
+        f"fdb delete {HARDWARE_THREE} dev dray-vx dst 192.0.2.3 self",
+        f"neighbour replace 10.192.8.0 lladdr {hardware} dev dray-vx nud permanent",
+        f"route replace {new.subnet} via 10.192.8.0 dev dray-vx onlink src {GATEWAY}",
+        END_COMMAND.replace("192.0.2.2", moved.address),
+        f"fdb replace {hardware} dev dray-vx dst 192.0.2.4 self permanent",
     ]
     assert peer_steps(CONFIG, CONFIG) == ()
 
