@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dray.client import Client
 
@@ -34,14 +34,15 @@ def ask(context: Context, question: Callable[[Client], Awaitable[T]]) -> T:
     Raises:
         DrayError: It was refused, or nobody answered.
     """
+    answers: list[T] = []  # not the task's result: `asyncio.run` takes the `repr` of that
 
-    async def run() -> T:
+    async def run() -> None:
         async with connected(context) as client:
-            return await question(client)
+            answers.append(await question(client))
 
-    reply: Any = asyncio.run(run())
-    tell_warnings(context, getattr(reply, "header", None))
-    answer: T = reply
+    asyncio.run(run())
+    (answer,) = answers
+    tell_warnings(context, getattr(answer, "header", None))
     return answer
 
 

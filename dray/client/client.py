@@ -10,8 +10,10 @@ one fails (`channels`). Lists come whole, all pages as of one store revision.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from google.protobuf.message import Message
@@ -30,6 +32,7 @@ __all__ = ["LIST_ITEMS_MAX", "Client", "Write"]
 
 LIST_ITEMS_MAX: Final = 1_000_000  # items of one list in memory; more: ask by project or node
 _LISTS_MAX: Final = 5  # how often a list is begun again because the store forgot its revision
+_LEAVES_S: Final = 0.001  # until a request has left, before its event loop is kept busy
 _V = TypeVar("_V")
 
 
@@ -329,13 +332,17 @@ class Client(StreamCalls):
 
     async def _ask(self, request: Any, reply_class: type[_V], *, is_write: bool = False) -> _V:
         """Make one call; its name is the request's."""
+        return from_proto(await self._message(request, is_write=is_write), reply_class)
+
+    async def _message(self, request: Any, *, is_write: bool = False) -> Any:
+        """Make one call and return what comes back, of which only the header is looked at."""
         request.header.CopyFrom(self.header())
         method = request.DESCRIPTOR.name.removesuffix("Request")
         reply_type: type[Message] = getattr(cluster_pb2, f"{method}Response")
-        message = await self.channels.unary(method, request, reply_type, is_write=is_write)
-        reply = from_proto(message, reply_class)
-        self.note(getattr(reply, "header", None))
-        return reply
+        message: Any = await self.channels.unary(method, request, reply_type, is_write=is_write)
+        if message.HasField("header"):
+            self.note(from_proto(message.header, views.ResponseHeader))
+        return message
 
     async def _write(self, request: Any, write: Write, reply_class: type[_V]) -> _V:
         options = types_pb2.WriteOptions(
@@ -357,18 +364,36 @@ class Client(StreamCalls):
         return await self._pages(request, reply_class, items)
 
     async def _pages(self, request: Any, reply_class: type[_V], items: str) -> _V:
+        """Return all pages as one; while one is read, the scheduler already makes the next."""
         found: list[Any] = []
         request.page.Clear()
+        message = await self._message(request)
         while True:
-            reply: Any = await self._ask(request, reply_class)
-            found += getattr(reply, items)
-            if len(found) > LIST_ITEMS_MAX:
-                raise DrayError(
-                    f"the list has more than {LIST_ITEMS_MAX} items",
-                    code=ErrorCode.RESOURCE_EXHAUSTED,
-                    hint="ask for one project or node",
-                )
-            if not reply.next_page_token:
-                whole: _V = dataclasses.replace(reply, **{items: tuple(found)})
-                return whole
-            request.page.page_token = reply.next_page_token
+            request.page.page_token = message.next_page_token
+            async with self._ahead(request if message.next_page_token else None) as following:
+                reply: Any = from_proto(message, reply_class)
+                found += getattr(reply, items)
+                if len(found) > LIST_ITEMS_MAX:
+                    raise DrayError(
+                        f"the list has more than {LIST_ITEMS_MAX} items",
+                        code=ErrorCode.RESOURCE_EXHAUSTED,
+                        hint="ask for one project or node",
+                    )
+                if following is None:
+                    whole: _V = dataclasses.replace(reply, **{items: tuple(found)})
+                    return whole
+                message = await following
+
+    @contextlib.asynccontextmanager
+    async def _ahead(self, request: Any | None) -> AsyncIterator[asyncio.Task[Any] | None]:
+        """Make a call while something else is done; None: there is none to make."""
+        if request is None:
+            yield None
+            return
+        call = asyncio.create_task(self._message(request), name="next page")
+        try:
+            await asyncio.sleep(_LEAVES_S)
+            yield call
+        finally:
+            call.cancel()
+            await asyncio.wait([call])

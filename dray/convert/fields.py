@@ -8,6 +8,7 @@ cannot be converted; whoever calls them adds where it stands.
 from __future__ import annotations
 
 import enum
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 LIST_ITEMS_MAX: Final = 10_000  # items of one list: above every documented limit of the contract
+IDS_KEPT: Final = 1_024  # ids lately converted: a task is named twice, a node by all of its tasks
 
 _INT_BITS: Final = {FieldDescriptor.TYPE_INT32: 32, FieldDescriptor.TYPE_INT64: 64}
 
@@ -138,6 +140,7 @@ def _encode_float(number: float) -> float:
     return float(number)
 
 
+@functools.lru_cache(maxsize=IDS_KEPT)
 def _encode_id(text: str) -> bytes:
     try:
         return id_bytes(text)
@@ -145,6 +148,7 @@ def _encode_id(text: str) -> bytes:
         raise Problem(error.message) from None
 
 
+@functools.lru_cache(maxsize=IDS_KEPT)
 def _decode_id(raw: bytes) -> str:
     if len(raw) != ID_BYTES:
         raise Problem(f"an id has {ID_BYTES} bytes, this one has {len(raw)}")

@@ -19,6 +19,7 @@ from dray.model import (
     ServiceKey,
     ServiceRecord,
     ServiceRevision,
+    SlotKey,
 )
 from dray.names import ID_BYTES, NodeId, TaskId, id_text
 from dray.views import (
@@ -39,10 +40,10 @@ from dray.views import (
     ListTasksResponse,
     SchedulerStatus,
     SlotStateCount,
-    Task,
 )
 from scheduler.api.environment import Answer, Environment, States
 from scheduler.api.events import newest_first
+from scheduler.api.index import HeldTask
 from scheduler.api.node_writes import find_node
 from scheduler.api.paging import Page, Pages
 from scheduler.api.ports import LeaderInfo
@@ -220,9 +221,9 @@ class Reads:
     async def list_tasks(self, request: cluster_pb2.ListTasksRequest) -> Answer:
         """Return tasks by slot."""
         page = self._page(request, lambda state: _tasks(state, request))
-        return Answer(
-            ListTasksResponse(tasks=page.items, next_page_token=page.next_token), page.state
-        )
+        usage = request.with_usage
+        tasks = tuple(page.state.task_of(each, with_usage=usage) for each in page.items)
+        return Answer(ListTasksResponse(tasks=tasks, next_page_token=page.next_token), page.state)
 
     # --- nodes ---
 
@@ -360,7 +361,8 @@ def _kept_revision(state: State, newest: ServiceRecord, number: int) -> ServiceR
     return record
 
 
-def _tasks(state: State, request: cluster_pb2.ListTasksRequest) -> Iterator[Task]:
+def _tasks(state: State, request: cluster_pb2.ListTasksRequest) -> Iterator[HeldTask | SlotKey]:
+    """Yield the tasks of a list and slots without one; what a page has of them is looked at."""
     if request.project:
         known_project(state, request.project)
     for name in request.services:
@@ -370,11 +372,9 @@ def _tasks(state: State, request: cluster_pb2.ListTasksRequest) -> Iterator[Task
     for key in state.keys_of(request.project):
         if request.services and key.service not in request.services:
             continue
-        for task in state.tasks_of(
-            key, with_ended=request.with_ended, with_usage=request.with_usage
-        ):
-            if node_id is None or task.node_id == node_id:
-                yield task
+        for each in state.slots_of(key, with_ended=request.with_ended):
+            if node_id is None or (isinstance(each, HeldTask) and each.node_id == node_id):
+                yield each
 
 
 def _events(state: State, request: cluster_pb2.ListEventsRequest) -> Iterator[Event]:

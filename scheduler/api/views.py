@@ -128,20 +128,27 @@ class State:
         self, key: ServiceKey, *, with_ended: bool = False, with_usage: bool = False
     ) -> list[Task]:
         """Return the tasks of a service by slot, and slots that have none yet."""
+        slots = self.slots_of(key, with_ended=with_ended)
+        return [self.task_of(each, with_usage=with_usage) for each in slots]
+
+    def slots_of(self, key: ServiceKey, *, with_ended: bool = False) -> list[HeldTask | SlotKey]:
+        """Return what `tasks_of` is made from: tasks, and slots that have none yet, by slot."""
         held = self.index.of_service(key)
-        found = [
-            self.task(each, with_usage=with_usage)
-            for each in held
-            if with_ended or not self._is_over(each)
+        found: list[HeldTask | SlotKey] = [
+            each for each in held if with_ended or not self._is_over(each)
         ]
         live = {each.task.slot.slot for each in held if not each.task.stop}
-        found += [
-            self._vacant(SlotKey(key.project, key.service, number))
-            for number in self._wanted(key)
-            if number not in live
-        ]
-        found.sort(key=lambda task: task.slot.slot)
+        vacant = [number for number in self._wanted(key) if number not in live]
+        if vacant:
+            found += [SlotKey(key.project, key.service, number) for number in vacant]
+            found.sort(key=_slot_number)
         return found
+
+    def task_of(self, slot: HeldTask | SlotKey, *, with_usage: bool = False) -> Task:
+        """Return one of `slots_of` as replies have it."""
+        if isinstance(slot, HeldTask):
+            return self.task(slot, with_usage=with_usage)
+        return self._vacant(slot)
 
     def slot_states(self, keys: Iterable[ServiceKey]) -> Counter[SlotState]:
         """Return how many slots of some services are in each state, as `tasks_of` has them."""
@@ -417,6 +424,10 @@ class State:
             observation = self._observation(record.node_id)
             if observation is not None and observation.condition is NodeCondition.READY:
                 yield record
+
+
+def _slot_number(slot: HeldTask | SlotKey) -> int:
+    return slot.task.slot.slot if isinstance(slot, HeldTask) else slot.slot
 
 
 def _state_of(report: AttemptReport) -> SlotState:

@@ -9,14 +9,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from cli import session
 from cli.app import VERBS, main
+from cli.context import Context
 from cli.exits import ExitCode, UsageError, exit_code_of
+from cli.settings import CliSettings
 from dray import __version__
+from dray.addresses import HostPort
+from dray.client import Client
 from dray.errors import (
     DeadlineExceeded,
     DrayError,
@@ -231,12 +236,36 @@ def test_help_imports_little() -> None:
 
 
 def test_ps_imports_what_it_shows() -> None:
-    """Listing tasks into a pipe needs nothing of what containers are made of, and no rich."""
+    """Listing tasks into a pipe needs neither rich nor Compose, nor what containers are made of."""
     code = (
-        "import sys; import cli.commands.ps, cli.lists, cli.session, cli.render\n"
-        "from dray.views import ListTasksResponse\n"
-        "heavy = {'rich', 'yaml', 'dray.model.container', 'dray.model.node', 'dray.views.nodes'}\n"
-        "print('heavy:', sorted(heavy & set(sys.modules)))"
+        "import sys; import cli.session\n"
+        "from cli.app import main; from dray.views import ListTasksResponse\n"
+        "cli.session.ask = lambda *_: ListTasksResponse()\n"
+        "status = main(['ps', '-p', 'shop'], {})\n"
+        "heavy = {'rich', 'yaml', 'dray.compose', 'dray.model.container', 'dray.model.node'}\n"
+        "print(f'{status} heavy:', sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("heavy: []\n")
+    assert done.stdout.startswith("SLOT")
+    assert done.stdout.endswith("0 heavy: []\n")
+
+
+def test_an_answer_is_not_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody takes the `repr` of an answer, which for 2,000 tasks is as slow as the call."""
+
+    class Answer:
+        def __repr__(self) -> str:
+            raise AssertionError("an answer was written out")
+
+    @contextlib.asynccontextmanager
+    async def connected(context: Context) -> AsyncIterator[Client]:
+        async with Client([HostPort("127.0.0.1", 1)]) as client:
+            yield client
+
+    async def question(client: Client) -> Answer:
+        return answer
+
+    answer = Answer()
+    monkeypatch.setattr(session, "connected", connected)
+    context = Context(CliSettings(), sys.stdout, sys.stderr)
+    assert session.ask(context, question) is answer
