@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from dray.model import MemberState
-from node.gossip.core import RanLate
+from dray.model import FactKey, MemberState
+from node.gossip.core import PublishFact, RanLate
 from tests.simulation.gossip_cluster import GossipCluster, node_id_of
 from tests.simulation.large import large_cluster
 from tests.simulation.world import LinkQuality
@@ -28,6 +28,7 @@ PAUSED: Final = 4
 STARVED_S: Final = 5.0  # before the cut
 LATE_S: Final = 0.08  # more than suspends verdicts
 LATE_SHARE: Final = 0.12  # of the nodes, each `STEP_S`: each is late 2.4 times a second
+UPDATE_LOSS: Final = 0.01
 GOOD: Final = LinkQuality()
 
 Scene = Callable[[GossipCluster, random.Random], dict[str, float | None]]
@@ -164,6 +165,21 @@ def pauses(cluster: GossipCluster, rng: random.Random) -> dict[str, float | None
     return found
 
 
+def update(cluster: GossipCluster, rng: random.Random) -> dict[str, float | None]:
+    """Publish a small fact somewhere: everybody has it, while 1 % of all packets is lost."""
+    cluster.world.quality = LinkQuality(loss=UPDATE_LOSS)
+    value = str(rng.random()).encode()
+    publisher = rng.choice(cluster.names)
+    cluster.command(publisher, PublishFact("node:benchmark", value))
+    key = FactKey(node_id_of(publisher), "node:benchmark")
+
+    def is_known() -> bool:
+        facts = (cluster.view(name).fact(key) for name in cluster.names)
+        return all(fact is not None and fact.value == value for fact in facts)
+
+    return {"all_s": _until(cluster, is_known)}
+
+
 SCENES: Final[dict[str, Scene]] = {
     "kill": kill,
     "power": power,
@@ -173,6 +189,7 @@ SCENES: Final[dict[str, Scene]] = {
     "partitions": partitions,
     "loss": loss,
     "pauses": pauses,
+    "update": update,
 }
 
 
@@ -201,6 +218,7 @@ def _distribution(values: list[float | None]) -> dict[str, float]:
         told |= {
             "median": round(statistics.median(known), 2),
             "p90": known[max(0, round(0.9 * len(known)) - 1)],
+            "p99": known[max(0, round(0.99 * len(known)) - 1)],
             "max": known[-1],
             "sum": round(sum(known), 2),
         }

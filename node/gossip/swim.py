@@ -337,7 +337,8 @@ class SwimCore:
     def _on_spread(self, now_s: float) -> None:
         self._spread_at_s = now_s
         backlog = 1 + len(self._out.queue) // BACKLOG_ITEMS
-        for member in self._roster.sample(self._parameters.gossip_fanout):
+        fanout = self._parameters.gossip_fanout
+        for member in self._roster.to_tell(self._identity.node_id, fanout):
             for _ in range(min(backlog, SPREAD_DATAGRAMS_MAX)):
                 if len(self._out.queue) > 0:
                     self._out.send_to_member(member, Gossip())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Iterable
 
 import pytest
 
@@ -177,6 +178,54 @@ def test_samples_are_different_and_leave_one_out() -> None:
         seen.update(chosen)
     assert seen == set(names[1:])
     assert sample(rng, names[:1], 3, but=names[0]) == []
+
+
+def roster_of(names: Iterable[str]) -> tuple[Roster, list[NodeId]]:
+    """Return a roster in which these others are present, and their ids in the order of the ring."""
+    roster = Roster(FactStore(), random.Random(1))
+    for name in names:
+        where = Address("10.0.0.1", 7946)
+        alive = Rumour(node_id(name), 1, 0, MemberState.ALIVE, name, where)
+        roster.believe(alive, 0.0, is_direct=False)
+    return roster, sorted(map(node_id, names))
+
+
+def test_news_goes_to_the_next_on_the_ring_and_to_one_at_random() -> None:
+    """The next two are always told, the third is anybody else, nobody is told twice."""
+    roster, ring = roster_of("abcdefgh")
+    me = NodeId(ring[0][:-1])  # directly before the first one
+    others: set[NodeId] = set()
+    for _ in range(200):
+        told = [member.node_id for member in roster.to_tell(me, 3)]
+        assert told[:2] == ring[:2]
+        assert len(set(told)) == 3
+        others.add(told[2])
+    assert others == set(ring[2:])
+
+
+def test_news_passes_over_those_who_may_not_live() -> None:
+    """A suspect has no place on the ring of news: who follows it is told instead."""
+    roster, ring = roster_of("abcdefgh")
+    suspect = Rumour(ring[1], 1, 0, MemberState.SUSPECT, accuser=ring[5])
+    roster.believe(suspect, 1.0, is_direct=False)
+    told = [member.node_id for member in roster.to_tell(ring[0], 3)]
+    assert told[:2] == ring[2:4]
+
+
+@pytest.mark.parametrize(("names", "count", "told"), [("", 3, 0), ("a", 3, 1), ("ab", 3, 2)])
+def test_news_for_few(names: str, count: int, told: int) -> None:
+    """Where fewer are present than may be told, all are; with no fanout nobody is."""
+    roster, _ = roster_of(names)
+    me = node_id("me")
+    assert len(roster.to_tell(me, count)) == told
+    assert roster.to_tell(me, 0) == []
+
+
+def test_a_single_choice_is_random() -> None:
+    """With a fanout of one nobody is left to the ring alone."""
+    roster, ring = roster_of("abcdefgh")
+    me = node_id("me")
+    assert {roster.to_tell(me, 1)[0].node_id for _ in range(200)} == set(ring)
 
 
 def test_precedence_is_a_total_order() -> None:
