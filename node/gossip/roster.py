@@ -84,7 +84,7 @@ class Roster:
     def to_tell(self, me: NodeId, count: int) -> list[Member]:
         """Return whom this node tells news: the next living members on the ring, others at random.
 
-        Random choices alone leave somebody out in one update of twenty at 64 nodes, who then waits
+        Random choices alone leave somebody out in one update of ten at 64 nodes, who then waits
         for a digest. The ring leaves nobody out: whoever knows tells its next ones. At least one of
         `count` is random, so that news is everywhere soon.
         """
