@@ -6,6 +6,7 @@ concatenation. An answer has several variants, sent in turn, with its records in
 
 - An answer depends on keys of the zone; `forget` drops all that depend on a key that changed. As
   long as none did, an answer of the zone stays true, however old.
+- An answer may be made *ahead*, anew after one that was dropped, before anybody asks again.
 - A *brief* answer (forwarded, or about nodes) lives until the next `drop_brief`, each second.
 - Room is bounded, in answers of one asker and in bytes of all. The oldest answers go first, those
   of the asker that has most: nobody's flood of odd queries displaces the others'.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,7 +30,7 @@ BYTES_MAX: Final = 64 * 2**20
 KEPT_VARIANT_BYTES_MAX: Final = 65_536  # of all variants of one answer; a larger one keeps fewer
 _OVERHEAD_BYTES: Final = 600  # of an answer: its places in the tables, the iterator, the tuple
 
-Ready = dict[bytes, "itertools.cycle[bytes]"]
+Ready = dict[bytes, Iterator[bytes]]
 """Answers less their ids, by queries less their ids. `next` gives the variant whose turn it is."""
 
 
@@ -42,12 +43,14 @@ class _Shelf:
         kept: What each costs in bytes, and its keys; in the order in which they came.
         size_bytes: Their sum.
         brief: Those that the next second drops.
+        ahead: Those that were made ahead and that nobody has asked for yet.
     """
 
     ready: Ready = field(default_factory=dict)
     kept: dict[bytes, tuple[int, frozenset[str]]] = field(default_factory=dict)
     size_bytes: int = 0
     brief: set[bytes] = field(default_factory=set)
+    ahead: set[bytes] = field(default_factory=set)
 
 
 class AnswerCache:
@@ -77,13 +80,14 @@ class AnswerCache:
         """Return an asker's answers: one and the same table, kept up to date, until `retain`."""
         return self._shelf(asker).ready
 
-    def put(self, asker: Asker, query: bytes, answer: Answer) -> None:
+    def put(self, asker: Asker, query: bytes, answer: Answer, *, is_ahead: bool = False) -> None:
         """Keep an answer, if it may be reused.
 
         Args:
             asker: For whom.
             query: The query less its id.
             answer: The answer; its variants with any id.
+            is_ahead: It was made before anybody has asked.
         """
         if not answer.is_reusable:
             return
@@ -91,7 +95,12 @@ class AnswerCache:
         variants = tuple(_fitting(answer.variants))
         size = sum(map(sys.getsizeof, variants)) + sys.getsizeof(query) + _OVERHEAD_BYTES
         shelf = self._shelf(asker)
-        shelf.ready[query] = itertools.cycle(variants)
+        sent: Iterator[bytes] = itertools.cycle(variants)
+        if is_ahead:
+            shelf.ahead.add(query)
+            first = _noted(next(sent), lambda: shelf.ahead.discard(query))
+            sent = itertools.chain(first, sent)
+        shelf.ready[query] = sent
         shelf.kept[query] = (size, answer.keys)
         shelf.size_bytes += size
         self._size_bytes += size
@@ -101,11 +110,24 @@ class AnswerCache:
             self._dependants.setdefault(key, set()).add((asker, query))
         self._make_room(asker)
 
-    def forget(self, keys: Iterable[str]) -> None:
-        """Drop the answers that depend on any of these keys."""
+    def forget(self, keys: Iterable[str]) -> list[tuple[Asker, bytes]]:
+        """Drop the answers that depend on any of these keys.
+
+        Returns:
+            Askers and queries of those of them that somebody has asked for since they were made.
+        """
+        asked: list[tuple[Asker, bytes]] = []
         for key in keys:
             for asker, query in tuple(self._dependants.get(key, ())):
+                if query not in self._shelves[asker].ahead:
+                    asked.append((asker, query))
                 self._drop(asker, query)
+        return asked
+
+    def lacks(self, asker: Asker, query: bytes) -> bool:
+        """Return whether an asker that is known has no answer to a query."""
+        shelf = self._shelves.get(asker)
+        return shelf is not None and query not in shelf.ready
 
     def drop_brief(self) -> None:
         """Drop the answers that nothing else drops."""
@@ -133,6 +155,7 @@ class AnswerCache:
         size, keys = shelf.kept.pop(query)
         del shelf.ready[query]
         shelf.brief.discard(query)
+        shelf.ahead.discard(query)
         shelf.size_bytes -= size
         self._size_bytes -= size
         for key in keys:
@@ -151,6 +174,12 @@ class AnswerCache:
 
     def _size_of(self, asker: Asker) -> int:
         return self._shelves[asker].size_bytes
+
+
+def _noted(variant: bytes, note: Callable[[], None]) -> Iterator[bytes]:
+    """Yield one variant, noting that it was asked for."""
+    note()
+    yield variant
 
 
 def _fitting(variants: tuple[bytes, ...]) -> Iterator[bytes]:

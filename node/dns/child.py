@@ -73,17 +73,25 @@ class _Child:
                     started.append(group.create_task(self._stay_modest()))
                 elif kind == Kind.EXPLAIN:
                     group.create_task(self._explain(*arguments))
+                elif kind == Kind.SERVICES:
+                    await self._take(arguments[0])
                 else:
-                    self.hear(kind, arguments)
+                    self._hear(kind, arguments)
                 await asyncio.sleep(0)  # queries have their turn between two messages
             for each in started:
                 each.cancel()
 
-    def hear(self, kind: str, arguments: list[Json]) -> None:
-        """Take over what the parent says."""
-        if kind == Kind.SERVICES:
-            self._server.take(self._mirror, self._mirror.put(arguments[0]))
-        elif kind == Kind.MEMBERS:
+    async def _take(self, services: list[Json]) -> None:
+        """Take over services as they are now, one by one; queries have their turn in between."""
+        for each in services:
+            taken = self._mirror.put((each,))
+            await asyncio.sleep(0)
+            self._server.take(self._mirror, taken)
+            await asyncio.sleep(0)
+
+    def _hear(self, kind: str, arguments: list[Json]) -> None:
+        """Take over what else the parent says."""
+        if kind == Kind.MEMBERS:
             self._mirror.set_members(arguments[0])
             self._server.take(self._mirror, ())
         elif kind == Kind.CLIENTS:

@@ -22,6 +22,7 @@ have changed. So a cache learns what to forget, also of names that did not exist
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ from node.dns.names import (
 
 __all__ = ["NODE_ASKER", "Asker", "Change", "Considered", "Found", "Srv", "Zone", "ZoneConfig"]
 
+ASKERS_MAX: Final = 1_024  # that are shared; more than a node has services
 ANOTHER_NETWORK: Final = "another network"  # the reason of `select` for what the asker cannot see
 
 
@@ -256,7 +258,7 @@ class Zone:
         for view in entry.endpoints:
             # On the machine's own stack it has the machine's address, which others have as well.
             if view.node_id == self._node_id and view.endpoint.networks:
-                asker = Asker(entry.key.project, frozenset(view.endpoint.networks))
+                asker = _asker(entry.key.project, view.endpoint.networks)
                 for address in (view.endpoint.address, view.endpoint.address6):
                     if address:
                         found[address] = asker
@@ -361,6 +363,12 @@ class Zone:
 def _rank(member: Member) -> tuple[bool, int]:
     """Return what decides between two members of one name or address: the greater is right."""
     return (member.state is not MemberState.DEAD, member.life)
+
+
+@functools.lru_cache(ASKERS_MAX)
+def _asker(project: str, networks: tuple[str, ...]) -> Asker:
+    """Return the asker that a container on these networks is; equal ones are one value."""
+    return Asker(project, frozenset(networks))
 
 
 def _has_static(entry: Entry, address: str, asker: Asker) -> bool:

@@ -147,6 +147,24 @@ async def test_a_change_is_answered_at_once() -> None:
         assert await rig.addresses("web") == ["10.192.0.9"]
 
 
+async def test_what_was_asked_for_is_made_anew_before_it_is_asked_for_again() -> None:
+    """After a change the next answer is ready; one that nobody asked for is not made twice."""
+    async with a_server() as rig:
+        counts = rig.server.counts
+        await rig.addresses("web")
+        rig.world.web(2)
+        rig.update()
+        await asyncio.sleep(0)  # the loop's turn, in which it is made
+        assert await rig.addresses("web") == ["10.192.0.2"]
+        assert (counts.resolved, counts.ready) == (1, 1)
+        for slot in (3, 4):
+            rig.world.web(slot)
+            rig.update()
+            await asyncio.sleep(0)
+        assert await rig.addresses("web") == ["10.192.0.4"]
+        assert (counts.resolved, counts.ready) == (2, 1)
+
+
 async def test_many_changes_at_once() -> None:
     """A view with more changes than it can tell is taken over whole, what is gone included."""
     async with a_server() as rig:

@@ -49,6 +49,22 @@ def test_forget_by_key() -> None:
     assert list(table) == [b"4"]
 
 
+def test_what_was_asked_for_is_told_when_it_is_dropped() -> None:
+    """An answer that was made ahead counts from the first time that somebody gets it."""
+    cache = AnswerCache()
+    table = cache.ready(SHOP)
+    cache.put(SHOP, b"1", an_answer())
+    cache.put(SHOP, b"2", an_answer(b"1", b"2"), is_ahead=True)
+    cache.put(SHOP, b"3", an_answer(), is_ahead=True)
+    assert [next(table[b"2"]) for _ in range(3)] == [b"1", b"2", b"1"]
+    assert sorted(cache.forget(["web.shop"])) == [(SHOP, b"1"), (SHOP, b"2")]
+    assert cache.lacks(SHOP, b"1")
+    assert not cache.lacks(BLOG, b"1")  # it is not known
+    cache.put(SHOP, b"1", an_answer(), is_ahead=True)
+    assert not cache.lacks(SHOP, b"1")
+    assert cache.forget(["web.shop"]) == []
+
+
 def test_brief_answers() -> None:
     """A brief answer goes with the next second; the others stay."""
     cache = AnswerCache()
