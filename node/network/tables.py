@@ -11,6 +11,7 @@ the lower owner is served.
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Set
 from typing import Final, NamedTuple
 
@@ -134,7 +135,10 @@ class Tables:
         wanted = self._wanted.get(entry)
         if not wanted:
             return None
-        return wanted[min(wanted)] if len(wanted) > 1 else next(iter(wanted.values()))
+        if len(wanted) == 1:
+            (only,) = wanted.values()
+            return only
+        return wanted[min(wanted)]
 
     def change_text(self) -> str:
         """Return the transaction from what was last written to what is wanted; empty: nothing."""
@@ -156,18 +160,21 @@ class Tables:
         return "\n".join(skeleton(self._layout)) + "\n" + self._difference(self._touched)
 
     def _difference(self, entries: Iterable[Entry]) -> str:
-        gone: dict[str, list[str]] = {}
-        new: dict[str, list[str]] = {}
-        self._sent, self._sent_names = {}, set()
-        for entry in entries:
-            old, wanted = self._applied.get(entry), self.value(entry)
+        gone: defaultdict[str, list[str]] = defaultdict(list)
+        new: defaultdict[str, list[str]] = defaultdict(list)
+        sent: dict[Entry, str | None] = {}
+        applied, value = self._applied, self.value
+        for entry in entries:  # tens of thousands
+            old, wanted = applied.get(entry), value(entry)
             if old == wanted:
                 continue
-            self._sent[entry] = wanted
+            name, key = entry
+            sent[entry] = wanted
             if old is not None:
-                gone.setdefault(entry.name, []).append(_written(entry.key, old))
+                gone[name].append(f"{key} : {old}" if old else key)
             if wanted is not None:
-                new.setdefault(entry.name, []).append(_written(entry.key, wanted))
+                new[name].append(f"{key} : {wanted}" if wanted else key)
+        self._sent, self._sent_names = sent, set()
         if not gone and not new:
             return ""
         lines = self._missing_structures(new.keys())
@@ -238,10 +245,6 @@ def _parsed_place(name: str) -> tuple[str, int] | None:
     """Return what `place_name` was made of; None for other sets."""
     family, _, place = name.partition("_")
     return (family, int(place)) if family in FAMILIES else None
-
-
-def _written(key: str, value: str) -> str:
-    return f"{key} : {value}" if value else key
 
 
 def _element_commands(verb: str, elements: Mapping[str, list[str]]) -> list[str]:
