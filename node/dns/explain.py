@@ -25,7 +25,7 @@ async def explain(query: DnsQuery, server: DnsServer) -> DnsAnswer:
     """Return what a server answers to a query, and why. Called on the server's loop.
 
     Raises:
-        InvalidRequest: The name, the type or the service cannot be.
+        InvalidRequest: The name, the type, the project or the service cannot be.
     """
     asked = _parse(query)
     asker = _asker(query, server)
@@ -57,6 +57,11 @@ def _asker(query: DnsQuery, server: DnsServer) -> Asker:
     if not query.project:
         return NODE_ASKER
     if not query.service:
+        if not server.zone.has_project(query.project):
+            raise InvalidRequest(
+                f"no node publishes a service of the project {query.project}",
+                hint="look at `dray ls`, or ask for the full name without a project",
+            )
         return Asker(query.project)
     networks = server.zone.networks_of(ServiceKey(query.project, query.service))
     if networks is None:

@@ -207,6 +207,10 @@ class Zone:
         """Return who asks from which address, as far as this node's published endpoints tell."""
         return {address: asker for own in self._own.values() for address, asker in own.items()}
 
+    def has_project(self, project: str) -> bool:
+        """Return whether any service of a project is published."""
+        return any(key.project == project for key in self._index.services)
+
     def networks_of(self, service: ServiceKey) -> frozenset[str] | None:
         """Return the networks that a service's endpoints are on; None: it is not known."""
         entry = self._index.services.get(service)

@@ -310,6 +310,7 @@ async def test_explanations(conf: Path) -> None:
             DnsQuery("web", "NO-SUCH-TYPE"),
             DnsQuery("x" * 70),
             DnsQuery("web", project="shop", service="no"),
+            DnsQuery("web", project="nope"),
         ):
             with pytest.raises(InvalidRequest):
                 await service.explain(query)
