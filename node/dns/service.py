@@ -44,6 +44,8 @@ __all__ = ["NodeDns", "ViewSource"]
 
 RESOLV_CONF: Final = Path("/etc/resolv.conf")
 MEMBERS_EVERY_S: Final = 1.0  # how old the names of nodes may be
+FEED_SHARE_MAX: Final = 0.05  # of the time that is spent telling while gossip keeps changing
+FEED_PAUSE_MAX_S: Final = 0.25  # which a name is older then
 SERVICES_AT_ONCE_MAX: Final = 16  # in one message: about 2 ms of the server's time
 CLIENTS_MAX: Final = 4_096  # addresses of the node's containers
 QUESTIONS_MAX: Final = 64  # explanations that are waited for
@@ -261,9 +263,11 @@ class NodeDns:
         while True:
             newer = await self._source.wait_view(view.sequence)
             changed = newer.changed_since(view.sequence)
-            view = newer
+            view, begin_s = newer, self._clock.monotonic_s()
             services = known | set(view.services()) if changed is None else changed
             known = await self._tell_services(writer, view, sorted(services), known)
+            took_s = self._clock.monotonic_s() - begin_s
+            await self._clock.sleep(min(took_s / FEED_SHARE_MAX, FEED_PAUSE_MAX_S))
 
     async def _tell_services(
         self,

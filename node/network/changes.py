@@ -64,6 +64,11 @@ class NetworkChanges:
             opened.close()
         self._sockets.clear()
 
+    @property
+    def are_there(self) -> bool:
+        """Whether something has changed since the last `wait`."""
+        return self._changed.is_set()
+
     async def wait(self, at_most_s: float) -> None:
         """Return once something has changed since the last call, or after so many seconds."""
         with contextlib.suppress(TimeoutError):

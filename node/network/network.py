@@ -56,6 +56,7 @@ from node.network.hostports import HostPorts
 from node.network.ipam import NoAddress, allocate, gateway
 from node.network.isolation import local_task
 from node.network.observed import Observed, loose_ends, strays
+from node.network.pauses import REPAIR_PAUSE_S, LookPauses
 from node.network.plan import (
     DOCKER_NETWORK,
     Plan,
@@ -74,11 +75,10 @@ from node.runtime.base import ContainerNetwork
 __all__ = ["REPAIR_PERIOD_S", "MachineNetwork", "ResolvConf", "ViewSource"]
 
 REPAIR_PERIOD_S: Final = 30.0
-REPAIR_PAUSE_S: Final = 1.0  # at least between two looks at the machine, however much changes
-REPAIR_PAUSE_MAX_S: Final = 10.0
-REPAIR_SHARE_MAX: Final = 0.1  # of the time that is spent looking while things keep changing
 ECHO_AGAIN_S: Final = 5.0  # after somebody was not heard through the tunnel
 WRITE_PAUSE_S: Final = 0.05  # between two writes of the table, however often gossip changes
+WRITE_PAUSE_MAX_S: Final = 0.25  # well below what who withdraws an endpoint waits for
+WRITE_SHARE_MAX: Final = 0.1  # of the time that is spent writing while gossip keeps changing
 PASSES_MAX: Final = 4  # of observing and repairing: a later one sees what an earlier one made
 FAULTS_MAX: Final = 32  # sentences that are reported at once
 
@@ -132,6 +132,7 @@ class MachineNetwork:
         self._attachments: Attachments | None = None
         self._balancer: Balancer | None = None
         self._was_whole = False
+        self._repairs = 0  # looks that found something amiss
         self._unheard: list[str] = []
         self._echo_at_s = clock.monotonic_s() + REPAIR_PERIOD_S / 6  # peers start together
         self._early: dict[TaskId, str] = {}  # adopted before the node knew its subnet
@@ -170,8 +171,7 @@ class MachineNetwork:
         It does not look at the machine, which takes many times as long. The changed routes wake
         `keep`, which does look.
         """
-        is_whole = self._was_whole and not any(key.startswith("repair ") for key in self._faults)
-        if not is_whole or config == before:
+        if not self._is_well() or config == before:
             return False
         steps = await self._of_machine(peer_steps, before, config)
         if steps is None:
@@ -198,15 +198,21 @@ class MachineNetwork:
 
     async def keep(self) -> None:
         """Repair whenever the machine's network changes, and from time to time; runs for ever."""
+        pauses = LookPauses()
         with NetworkChanges() as changes:
             while True:
+                is_calm = not changes.are_there
                 await changes.wait(self._next_look_s())
-                begin_s = self._clock.monotonic_s()
+                begin_s, repairs = self._clock.monotonic_s(), self._repairs
                 if self._config is not None:
                     await self._look(self._config)
                 took_s = self._clock.monotonic_s() - begin_s
-                pause_s = max(REPAIR_PAUSE_S, took_s / REPAIR_SHARE_MAX)
-                await self._clock.sleep(min(pause_s, REPAIR_PAUSE_MAX_S))
+                is_well = self._is_well() and self._repairs == repairs
+                await self._clock.sleep(pauses.after(took_s, is_calm=is_calm, is_well=is_well))
+
+    def _is_well(self) -> bool:
+        """Return whether the last look left nothing amiss."""
+        return self._was_whole and not any(key.startswith("repair ") for key in self._faults)
 
     def _next_look_s(self) -> float:
         now_s = self._clock.monotonic_s()
@@ -281,6 +287,7 @@ class MachineNetwork:
                 raise FailedPrecondition("; ".join(found.blocked))
             if not found.steps:
                 break
+            self._repairs += 1
             for step in found.steps[:FAULTS_MAX]:
                 self._log.info("network is repaired", reason=step.problem)
             await self._carry_out(config, found, observed)
@@ -443,8 +450,11 @@ class MachineNetwork:
                 await self._clock.sleep(REPAIR_PAUSE_S)
                 sequence = -1
             else:
+                begin_s = self._clock.monotonic_s()
                 await self._take_view(view)
-                await self._clock.sleep(WRITE_PAUSE_S)
+                took_s = self._clock.monotonic_s() - begin_s
+                pause_s = max(WRITE_PAUSE_S, took_s / WRITE_SHARE_MAX)
+                await self._clock.sleep(min(pause_s, WRITE_PAUSE_MAX_S))
 
     async def _next_view(self, discovery: ViewSource, sequence: int) -> FactView | None:
         """Return a newer view; None: the handover is over before there is one."""
