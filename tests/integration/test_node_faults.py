@@ -48,7 +48,6 @@ from node.runtime.docker import DockerRuntime
 from node.runtime.fake import FakeRuntime
 from node.runtime.fake_engine import FakeEngine
 from tests.lab import BUSYBOX, Host
-from tests.lab.fixtures import kept_lab
 from tests.lab.images import Image, image_archive
 from tests.lab.registry import Registry
 from tests.node_agent import Rig, a_task, an_entry
@@ -78,16 +77,14 @@ pytestmark = pytest.mark.timeout(300)  # of each, on a busy machine
 
 @pytest.fixture(scope="module")
 def machine(
-    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Host, Registry]]:
-    """Keep one lab host and an open registry for the module."""
-    folder = tmp_path_factory.mktemp("registry")
-    with kept_lab(pytestconfig, 1) as lab, Registry(folder, lab=lab) as registry:
-        host = lab.host(1)
-        registry.push(host.docker, BUSYBOX.reference)
-        host.docker.images.remove(registry.reference(BUSYBOX.reference))
-        host.load_images(image_archive((FOREIGN,), folder))
-        yield host, registry
+    engine_host: tuple[Host, Registry], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Host, Registry]:
+    """Give the host an image that the registry alone has, and one of another platform."""
+    host, registry = engine_host
+    registry.push(host.docker, BUSYBOX.reference)
+    host.docker.images.remove(registry.reference(BUSYBOX.reference))
+    host.load_images(image_archive((FOREIGN,), tmp_path_factory.mktemp("images")))
+    return host, registry
 
 
 def a_rig(folder: Path, host: Host) -> Rig:
