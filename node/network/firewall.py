@@ -9,6 +9,7 @@ from collections.abc import Collection
 from typing import Final
 
 from node.network.commands import CommandFailed, run_tool
+from node.network.nft import Nft
 from node.network.observed import set_elements, table_chains
 from node.network.ruleset import SKELETON_CHAINS, TABLE
 from node.network.tables import Tables
@@ -23,6 +24,7 @@ class Firewall:
 
     def __init__(self) -> None:
         """Know of nothing that was written."""
+        self._nft = Nft()
         self._chains: dict[str, str] = {}
 
     def exists(self) -> bool:
@@ -33,9 +35,9 @@ class Firewall:
         """Return the whole table as it is, with its elements; empty without one.
 
         Raises:
-            DrayError: The tool is missing.
+            DrayError: The library is missing.
         """
-        return run_tool("nft", "list", "table", "ip", TABLE) if self.exists() else ""
+        return self._nft.listed(f"list table ip {TABLE}") if self.exists() else ""
 
     def chain_names(self) -> frozenset[str]:
         """Return the chains of the table that is there; none without one."""
@@ -45,7 +47,7 @@ class Firewall:
         """Return the nodes whose packets the table lets into the tunnel; none without one."""
         if not self.exists():
             return frozenset()
-        return set_elements(run_tool("nft", "list", "set", "ip", TABLE, "peers"))
+        return set_elements(self._nft.listed(f"list set ip {TABLE} peers"))
 
     def is_whole(self) -> bool:
         """Return whether the chains are those that were written last."""
@@ -60,10 +62,10 @@ class Firewall:
         Raises:
             DrayError: It was not replaced; what was there stands.
         """
-        run_tool("nft", "-f", "-", text=tables.rebuild_text())
+        self._nft.carry_out(tables.rebuild_text())
         tables.written()
         if rest := tables.change_text():
-            run_tool("nft", "-f", "-", text=rest)
+            self._nft.carry_out(rest)
             tables.written()
         self._chains = {
             name: rules for name, rules in self._listed().items() if name in SKELETON_CHAINS
@@ -80,7 +82,7 @@ class Firewall:
             tables.written()
             return
         try:
-            run_tool("nft", "-f", "-", text=change)
+            self._nft.carry_out(change)
         except CommandFailed:
             self.rebuild(tables)
         else:
@@ -114,7 +116,7 @@ class Firewall:
         All tables are listed because nft reads no elements then; for one table it reads them all,
         which takes ten times as long.
         """
-        listing = run_tool("nft", "-s", "-t", "list", "ruleset", "ip")
+        listing = self._nft.listed("list ruleset ip", with_elements=False)
         return table_chains(listing, f"ip {TABLE}")
 
 

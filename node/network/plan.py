@@ -13,8 +13,9 @@ address as a permanent neighbour, and where the neighbour's packets are sent.
 from __future__ import annotations
 
 import enum
+import functools
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -305,11 +306,13 @@ def _is_our_tunnel(link: Link, config: NetworkConfig) -> bool:
     )
 
 
+@functools.lru_cache(maxsize=4_096)  # asked for every peer, with every look
 def _router(subnet: str) -> str:
     """Return the address that stands for a node in its peers' routes: the subnet's first one."""
     return str(ipaddress.ip_network(subnet)[0])
 
 
+@functools.lru_cache(maxsize=4_096)
 def _tunnel_hardware(subnet: str) -> str:
     """Return the hardware address of a node's end of the tunnel."""
     return hardware_address(_router(subnet))
@@ -354,11 +357,18 @@ class _Entries:
 def peer_steps(before: NetworkConfig, config: NetworkConfig) -> tuple[Step, ...] | None:
     """Return what to do on a machine that is as `before` wants it; None: look at it first.
 
-    When only peers came, went or moved, their entries are all that changes.
+    When only peers came, went or moved, the entries of their subnets are all that changes.
     """
     if replace(before, peers=()) != replace(config, peers=()):
         return None
-    return tuple(_entry_steps(_wanted_entries(before), _wanted_entries(config)))
+    subnets = {peer.subnet for peer in {*before.peers} ^ {*config.peers}}
+    was, wanted = (_only(subnets, each) for each in (before, config))
+    return tuple(_entry_steps(_wanted_entries(was), _wanted_entries(wanted)))
+
+
+def _only(subnets: Collection[str], config: NetworkConfig) -> NetworkConfig:
+    """Return a configuration with the peers of some subnets alone."""
+    return replace(config, peers=tuple(peer for peer in config.peers if peer.subnet in subnets))
 
 
 def _peers(config: NetworkConfig, observed: Observed) -> Iterator[Step]:
@@ -382,7 +392,7 @@ def _wanted_entries(config: NetworkConfig) -> _Entries:
         if peer.subnet and peer.node_id != config.node_id:
             router = _router(peer.subnet)
             routes[peer.subnet] = Route(peer.subnet, TUNNEL, gateway=router, source=source)
-            neighbours[router] = hardware_address(router)
+            neighbours[router] = _tunnel_hardware(peer.subnet)
             ends[neighbours[router]] = peer.address
     return _Entries(routes, neighbours, ends)
 

@@ -311,6 +311,19 @@ def test_a_change_of_peers_needs_no_look_at_the_machine() -> None:
     assert peer_steps(CONFIG, CONFIG) == ()
 
 
+def test_a_subnet_that_another_peer_has_too_stays() -> None:
+    """Of two peers that name one subnet, one goes: the other's entries are not taken along."""
+    own, two, three = CONFIG.peers
+    again = NetworkPeer(node_id(4), "192.0.2.4", three.subnet)
+    both = replace(CONFIG, peers=(own, two, again, three))
+    assert peer_steps(both, CONFIG) == ()
+    steps = peer_steps(both, replace(CONFIG, peers=(own, two, again)))
+    assert steps is not None
+    assert [step.command for step in steps] == [
+        f"fdb replace {HARDWARE_THREE} dev dray-vx dst 192.0.2.4 self permanent"
+    ]
+
+
 def test_any_other_change_needs_one() -> None:
     """A node that has another address or subnet is looked at as a whole."""
     for other in (replace(CONFIG, address="192.0.2.9"), replace(CONFIG, subnet="10.192.8.0/23")):
