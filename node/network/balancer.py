@@ -64,6 +64,7 @@ class Balancer:
         self._tasks: dict[TaskId, AttachedTask] = {}
         self._networks: frozenset[str] = frozenset()
         self._view: FactView | None = None
+        self._changed: set[ServiceKey] = set()  # their entries are made anew before the next write
         self._ended: set[str] = set()
         self._opened: set[int] = set()
         self._earlier: Earlier | None = None
@@ -101,12 +102,13 @@ class Balancer:
         """Go by what gossip has told alone from now on; not written yet."""
         if self._earlier is None:
             return
+        self._sync()
         served: frozenset[str] = frozenset().union(*self._flows.values())
         inside = filter(self._tables.layout.holds, self._earlier.addresses())
         self._ended |= frozenset(inside) - served
         self._earlier = None
         self._tables.put(_EARLIER, {})
-        self._sync(set(self._flows) | set(self._view.services() if self._view else ()))
+        self._changed |= set(self._flows) | set(self._view.services() if self._view else ())
 
     def _drop_earlier(
         self, is_gone: Callable[[str], bool], only: Iterable[Entry] | None = None
@@ -134,22 +136,17 @@ class Balancer:
         else:
             self._tasks[task_id] = task
             self._tables.put(owner, local_entries(task.filtered, self._tables))
-        networks = frozenset(n for each in self._tasks.values() for n in each.filtered.networks)
-        changed = networks ^ self._networks
-        self._networks = networks
-        services = {key for key, found in self._networks_of.items() if found & changed}
-        services |= {each.service for each in (old, task) if each is not None}
-        self._sync(services)
+        self._changed |= {each.service for each in (old, task) if each is not None and each.ports}
 
     def set_view(self, view: FactView) -> None:
         """Take over what gossip says; not written yet."""
         changed = view.changed_since(self._view.sequence) if self._view else None
         self._view = view
-        self._sync({*view.services(), *self._flows} if changed is None else changed)
+        self._changed |= {*view.services(), *self._flows} if changed is None else changed
 
     def try_ports_again(self) -> None:
         """Claim again what could not be claimed; not written yet."""
-        self._sync(set(self._refused_ports))
+        self._changed |= self._refused_ports.keys()
 
     def living_peers(self, config: NetworkConfig) -> list[NetworkPeer]:
         """Return the other nodes that gossip holds to be alive."""
@@ -176,6 +173,7 @@ class Balancer:
         Raises:
             DrayError: It was not written; what was there stands.
         """
+        self._sync()
         self._firewall.rebuild(self._tables)
         self._is_written = True
         self._after_writing()
@@ -189,6 +187,7 @@ class Balancer:
         if not self._is_written:
             self.rebuild()
             return
+        self._sync()
         self._firewall.update(self._tables)
         self._after_writing()
 
@@ -217,12 +216,18 @@ class Balancer:
         except DrayError as error:
             self._flow_problem = f"connections to endpoints that are gone are not ended: {error}"
 
-    def _sync(self, services: Iterable[ServiceKey]) -> None:
+    def _sync(self) -> None:
+        """Make the entries of what changed anew: once for all the changes of one write."""
+        networks = frozenset(n for each in self._tasks.values() for n in each.filtered.networks)
+        if changed := networks ^ self._networks:
+            self._networks = networks
+            self._changed |= {key for key, found in self._networks_of.items() if found & changed}
         view = self._view
         if view is None:
             return
-        for key in sorted(services):
+        for key in sorted(self._changed):
             self._sync_service(key, view.service(key), view.endpoints(key))
+        self._changed.clear()
 
     def _sync_service(
         self, key: ServiceKey, facts: ServiceFacts | None, views: Sequence[EndpointView]

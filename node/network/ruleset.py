@@ -104,17 +104,22 @@ class Layout:
     def holds(self, address: str) -> bool:
         """Return whether an IPv4 address is a container's: others are those of nodes."""
         first, last = _bounds(self.range_cidr)
-        return first <= int(ipaddress.IPv4Address(address)) <= last
+        return first <= _number(address) <= last
 
     def is_own(self, address: str) -> bool:
         """Return whether an IPv4 address is one of this node's subnet."""
         first, last = _bounds(self.subnet)
-        return first <= int(ipaddress.IPv4Address(address)) <= last
+        return first <= _number(address) <= last
 
     @property
     def gateway_interface(self) -> str:
         """That address with the subnet's prefix length, as an interface has it."""
         return f"{self.gateway}/{ipaddress.ip_network(self.subnet).prefixlen}"
+
+
+@functools.lru_cache(maxsize=16_384)  # all of a service are asked for whenever one changes
+def _number(address: str) -> int:
+    return int(ipaddress.IPv4Address(address))
 
 
 @functools.lru_cache(maxsize=16)

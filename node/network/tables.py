@@ -10,6 +10,7 @@ the lower owner is served.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Set
@@ -47,6 +48,7 @@ Entries = Mapping[Entry, str]
 """Values by entry; empty text in sets."""
 
 
+@functools.lru_cache(maxsize=1_024)  # asked for every endpoint of a service that changed
 def network_name(network: str) -> str:
     """Return the set that holds the addresses of a Compose network, by its full name."""
     return f"net_{_digest(network)}"
