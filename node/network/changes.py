@@ -1,7 +1,8 @@
 """Has anything changed the machine's network? The kernel's own messages, as mere wake-ups.
 
 Interfaces, addresses, routes and nftables are watched through netlink. What a message says is not
-read: who is woken looks at everything that matters.
+read: who is woken looks at everything that matters. Only what the daemon did to nftables itself,
+with every change that gossip tells of, wakes nobody.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
+from node.network.nft import NETLINK_NETFILTER
+
 __all__ = ["NetworkChanges"]
 
-_NETLINK_NETFILTER: Final = 12
 _SOL_NETLINK: Final = 270
 _ADD_MEMBERSHIP: Final = 1
 _RTNLGRP_LINK: Final = 1
@@ -25,8 +29,9 @@ _GROUPS: Final = (
     (socket.NETLINK_ROUTE, _RTNLGRP_LINK),
     (socket.NETLINK_ROUTE, _RTNLGRP_IPV4_IFADDR),
     (socket.NETLINK_ROUTE, _RTNLGRP_IPV4_ROUTE),
-    (_NETLINK_NETFILTER, _NFNLGRP_NFTABLES),
+    (NETLINK_NETFILTER, _NFNLGRP_NFTABLES),
 )
+_HEADER: Final = struct.Struct("=IHHII")  # of a netlink message; the last one is the port
 _MESSAGE_BYTES_MAX: Final = 65_536
 _READS_MAX: Final = 64  # messages of one wake-up; the rest wakes again
 
@@ -34,8 +39,13 @@ _READS_MAX: Final = 64  # messages of one wake-up; the rest wakes again
 class NetworkChanges:
     """Watches while its context is entered."""
 
-    def __init__(self) -> None:
-        """Watch nothing yet."""
+    def __init__(self, is_own: Callable[[int], bool]) -> None:
+        """Watch nothing yet.
+
+        Args:
+            is_own: Whether a change of nftables, by the netlink port of who made it, is known.
+        """
+        self._is_own = is_own
         self._sockets: list[socket.socket] = []
         self._changed = asyncio.Event()
 
@@ -77,8 +87,18 @@ class NetworkChanges:
         self._changed.clear()
 
     def _drain(self, opened: socket.socket) -> None:
-        self._changed.set()
-        # A full buffer (ENOBUFS) lost messages, and that is as good a reason to look.
-        with contextlib.suppress(OSError):
+        try:
             for _ in range(_READS_MAX):
-                opened.recv(_MESSAGE_BYTES_MAX)
+                if not self._is_known(opened, opened.recv(_MESSAGE_BYTES_MAX)):
+                    self._changed.set()
+        except BlockingIOError:
+            pass
+        except OSError:  # a full buffer (ENOBUFS) lost messages: as good a reason to look
+            self._changed.set()
+
+    def _is_known(self, opened: socket.socket, message: bytes) -> bool:
+        """Return whether a change is the daemon's own; all of one message have one author."""
+        if opened.proto != NETLINK_NETFILTER or len(message) < _HEADER.size:
+            return False
+        *_, port = _HEADER.unpack_from(message)
+        return self._is_own(port)

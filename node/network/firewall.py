@@ -27,6 +27,10 @@ class Firewall:
         self._nft = Nft()
         self._chains: dict[str, str] = {}
 
+    def is_own(self, port: int) -> bool:
+        """Return whether it was this process that changed nftables; see `Nft.is_own`."""
+        return self._nft.is_own(port)
+
     def exists(self) -> bool:
         """Return whether there is a table of dray's, whoever wrote it."""
         return bool(self._listed())

@@ -168,8 +168,8 @@ class MachineNetwork:
     async def _move_peers(self, before: NetworkConfig, config: NetworkConfig) -> bool:
         """Change what only a change of peers needs; return whether that was all.
 
-        It does not look at the machine, which takes many times as long. The changed routes wake
-        `keep`, which does look.
+        It does not look at the machine, which takes many times as long. `keep` does: soon, if
+        routes have changed and wake it, and in its turn.
         """
         if not self._is_well() or config == before:
             return False
@@ -199,7 +199,7 @@ class MachineNetwork:
     async def keep(self) -> None:
         """Repair whenever the machine's network changes, and from time to time; runs for ever."""
         pauses = LookPauses()
-        with NetworkChanges() as changes:
+        with NetworkChanges(self._firewall.is_own) as changes:
             while True:
                 is_calm = not changes.are_there
                 await changes.wait(self._next_look_s())

@@ -8,16 +8,20 @@ the change is in force. Here the socket stays open.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import os
 import weakref
+from pathlib import Path
 from typing import Final
 
 from dray.errors import FailedPrecondition
 from node.network.commands import PACKAGES, SAID_CHARACTERS_MAX, CommandFailed
 
-__all__ = ["Nft"]
+__all__ = ["NETLINK_NETFILTER", "Nft"]
 
+NETLINK_NETFILTER: Final = 12
 _LIBRARY: Final = "libnftables.so.1"
 _STATELESS: Final = 1 << 2  # NFT_CTX_OUTPUT_*: no counters and the like
 _TERSE: Final = 1 << 11  # no elements
@@ -33,6 +37,15 @@ class Nft:
     def __init__(self) -> None:
         """Open nothing yet."""
         self._opened: int | None = None
+        self._ports: frozenset[int] = frozenset()
+
+    def is_own(self, port: int) -> bool:
+        """Return whether a message of nftables tells of a change that this process made.
+
+        Args:
+            port: The netlink port of who made it, which the message names.
+        """
+        return port in self._ports
 
     def carry_out(self, text: str) -> None:
         """Carry out commands in one transaction.
@@ -56,6 +69,8 @@ class Nft:
         library, context = _library(), self._context()
         library.nft_ctx_output_set_flags(context, flags)
         failed = library.nft_run_cmd_from_buffer(context, text.encode())
+        if not self._ports:  # the library opens its socket with its first command
+            self._ports = _own_ports()
         printed: bytes = library.nft_ctx_get_output_buffer(context)
         said: bytes = library.nft_ctx_get_error_buffer(context)
         if failed:
@@ -72,6 +87,21 @@ class Nft:
             library.nft_ctx_buffer_error(opened)
             self._opened = opened
         return self._opened
+
+
+def _own_ports() -> frozenset[int]:
+    """Return the netlink ports through which this process talks to the kernel's netfilter."""
+    folder = Path("/proc/thread-self")
+    inodes = set()
+    for name in os.listdir(folder / "fd"):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own, and what others close
+            inodes.add(os.readlink(folder / "fd" / name))
+    rows = [line.split() for line in (folder / "net/netlink").read_text().splitlines()[1:]]
+    return frozenset(
+        int(port)
+        for _, protocol, port, *_, inode in rows
+        if int(protocol) == NETLINK_NETFILTER and f"socket:[{inode}]" in inodes
+    )
 
 
 @functools.cache

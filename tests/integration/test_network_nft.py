@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +10,7 @@ import pytest
 
 from dray.errors import FailedPrecondition
 from node.network import nft
+from node.network.changes import NetworkChanges
 from node.network.commands import CommandFailed
 from node.network.firewall import Firewall
 from node.network.nft import Nft
@@ -81,6 +83,29 @@ def test_a_table_is_written_changed_and_found_whole(inside: ThreadPoolExecutor) 
         firewall.rebuild(tables)
         assert firewall.is_whole()
         assert "10.192.4.1" in firewall.listing()
+
+    inside.submit(do).result()
+
+
+def test_own_changes_wake_nobody(inside: ThreadPoolExecutor) -> None:
+    """What this process does to nftables is nothing to look at; what another one does is."""
+
+    async def watch(kernel: Nft) -> None:
+        with NetworkChanges(kernel.is_own) as changes:
+            kernel.carry_out("add element ip mine held { 192.0.2.1 }")
+            for _ in range(5):  # what was told is read in the next turn of the loop
+                await asyncio.sleep(0)
+            assert not changes.are_there
+            other = await asyncio.create_subprocess_exec("nft", "flush set ip mine held")
+            async with asyncio.timeout(10):
+                assert await other.wait() == 0
+                while not changes.are_there:
+                    await asyncio.sleep(0)
+
+    def do() -> None:
+        kernel = Nft()
+        kernel.carry_out(TABLE)
+        asyncio.run(watch(kernel))
 
     inside.submit(do).result()
 
