@@ -29,7 +29,7 @@ from node.dns.config import ServerConfig
 from node.dns.feed import Json, Mirror, asker_from, config_from, endpoint_of
 from node.dns.frames import Kind, frame, read_frame
 from node.dns.resolvconf import parse_resolv_conf, upstreams_of
-from node.dns.serve import DnsServer
+from node.dns.serve import DnsServer, pause
 from node.dns.sockets import BoundSockets
 from node.dns.urgency import LOOK_S, Urgency, apply
 
@@ -77,17 +77,17 @@ class _Child:
                     await self._take(arguments[0])
                 else:
                     self._hear(kind, arguments)
-                await asyncio.sleep(0)  # queries have their turn between two messages
+                await pause()
             for each in started:
                 each.cancel()
 
     async def _take(self, services: list[Json]) -> None:
         """Take over services as they are now, one by one; queries have their turn in between."""
         for each in services:
+            await pause()
             taken = self._mirror.put((each,))
-            await asyncio.sleep(0)
+            await pause()
             self._server.take(self._mirror, taken)
-            await asyncio.sleep(0)
 
     def _hear(self, kind: str, arguments: list[Json]) -> None:
         """Take over what else the parent says."""

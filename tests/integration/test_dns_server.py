@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import select
 import socket
 from collections.abc import AsyncIterator, Callable
 
@@ -21,7 +22,7 @@ from dray.model import EndpointPort, ServiceKey
 from node.dns.config import DEADLINE_S, ServerConfig
 from node.dns.forward import CLIENT_WAITS_MAX
 from node.dns.limits import BURST, RATE_PER_S
-from node.dns.serve import DnsServer
+from node.dns.serve import DnsServer, pause
 from node.dns.sockets import udp_sockets
 from node.dns.zone import NODE_ASKER, ZoneConfig
 from tests.dns_upstream import Manner, Upstream, an_upstream
@@ -147,6 +148,36 @@ async def test_a_change_is_answered_at_once() -> None:
         assert await rig.addresses("web") == ["10.192.0.9"]
 
 
+async def test_queries_come_between_two_pieces_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What arrives during one is answered before the next, also when that makes answers anew."""
+    async with a_server() as rig:
+        assert await rig.addresses("web")
+        received: list[int] = []
+        make_anew = rig.server._answer_ahead
+
+        def noted() -> None:
+            received.append(rig.server.counts.received)
+            make_anew()
+
+        monkeypatch.setattr(rig.server, "_answer_ahead", noted)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            client.bind((SHOP_CLIENT, 0))
+
+            def send() -> None:
+                client.sendto(query_bytes("db"), (rig.where.host, rig.where.port))
+                select.select(rig.server._sockets.udp, [], [], LIMIT_S)
+
+            send()
+            await pause()
+            assert rig.server.counts.received == 2
+            send()
+            rig.world.web(2)
+            rig.update()
+            await reached(lambda: bool(received))
+            assert received == [3]
+
+
 async def test_what_was_asked_for_is_made_anew_before_it_is_asked_for_again() -> None:
     """After a change the next answer is ready; one that nobody asked for is not made twice."""
     async with a_server() as rig:
@@ -154,13 +185,13 @@ async def test_what_was_asked_for_is_made_anew_before_it_is_asked_for_again() ->
         await rig.addresses("web")
         rig.world.web(2)
         rig.update()
-        await asyncio.sleep(0)  # the loop's turn, in which it is made
+        await pause()  # meanwhile it is made
         assert await rig.addresses("web") == ["10.192.0.2"]
         assert (counts.resolved, counts.ready) == (1, 1)
         for slot in (3, 4):
             rig.world.web(slot)
             rig.update()
-            await asyncio.sleep(0)
+            await pause()
         assert await rig.addresses("web") == ["10.192.0.4"]
         assert (counts.resolved, counts.ready) == (2, 1)
 
