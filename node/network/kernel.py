@@ -14,6 +14,7 @@ from typing import Final
 from dray.errors import DrayError
 from node.network.commands import CommandFailed, run_tool
 from node.network.observed import (
+    Link,
     Observed,
     Route,
     parse_ends,
@@ -24,7 +25,7 @@ from node.network.observed import (
 from node.network.plan import SYSCTLS, Step, StepKind
 from node.network.ruleset import BRIDGE, TUNNEL
 
-__all__ = ["Hairpins", "carry_out", "observe", "routes"]
+__all__ = ["Hairpins", "are_still_loose", "carry_out", "observe", "routes"]
 
 _SYSCTL_FOLDER: Final = Path("/proc/sys")
 _BRIDGE_FILTER: Final = "net.bridge.bridge-nf-call-iptables"
@@ -86,6 +87,22 @@ def carry_out(steps: Sequence[Step], forward_chain: str) -> None:
             problems.append(error)
     if problems:
         raise problems[0]
+
+
+def are_still_loose(links: Iterable[Link]) -> bool:
+    """Return whether any of these interfaces is there and no port of a bridge even now."""
+    return any(
+        _number(folder / "ifindex") == link.index and not (folder / "master").exists()
+        for link in links
+        for folder in (Path("/sys/class/net") / link.name,)
+    )
+
+
+def _number(file: Path) -> int:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):  # a container that ended took its interface along
+        return 0
 
 
 class Hairpins:

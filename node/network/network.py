@@ -79,6 +79,7 @@ ECHO_AGAIN_S: Final = 5.0  # after somebody was not heard through the tunnel
 WRITE_PAUSE_S: Final = 0.05  # between two writes of the table, however often gossip changes
 WRITE_PAUSE_MAX_S: Final = 0.25  # well below what who withdraws an endpoint waits for
 WRITE_SHARE_MAX: Final = 0.1  # of the time that is spent writing while gossip keeps changing
+LOOSE_S: Final = 0.5  # a start on a busy machine has put its interface into the bridge by then
 PASSES_MAX: Final = 4  # of observing and repairing: a later one sees what an earlier one made
 FAULTS_MAX: Final = 32  # sentences that are reported at once
 
@@ -319,9 +320,15 @@ class MachineNetwork:
         return replace(observed, docker_network=network, strays=loose, is_table_whole=is_whole)
 
     async def _ends(self, observed: Observed) -> Collection[int]:
-        """Return whose interfaces belong to the bridge, if there are any without one."""
-        if loose_ends(observed.links):
-            return await self._engine.container_ends()
+        """Return whose interfaces belong to the bridge, if there are any that stay without one.
+
+        Every start has one for a moment, and the engine would be asked for all containers then.
+        """
+        loose = loose_ends(observed.links)
+        if loose:
+            await self._clock.sleep(LOOSE_S)
+            if await self._of_machine(kernel.are_still_loose, loose):
+                return await self._engine.container_ends()
         return ()
 
     # ---- tasks -----------------------------------------------------------------------------------

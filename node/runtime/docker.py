@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -88,6 +89,8 @@ LOOK_SOON_S: Final = 0.02
 SEEN_WITHIN_S: Final = 5.0  # between the look after a start and the wait for the end
 UNSTARTED_MAX: Final = 1_024  # containers
 SLOW_CALLS_MAX: Final = 12  # creates and starts at once; looks at what runs do not wait for them
+SLOW_CALLS_MIN: Final = 4
+SLOW_CALLS_BY_CORE: Final = 2  # keep it busy; more wait for each other's locks while they spin
 KILL_TIMEOUT_S: Final = 30.0  # what SIGKILL does not end in this time is stuck in the kernel
 
 assert SLOW_CALLS_MAX < CALLS_MAX
@@ -121,7 +124,8 @@ class DockerRuntime:
             socket_path, connect_timeout_s=connect_timeout_s, answer_timeout_s=answer_timeout_s
         )
         self._socket = EngineSocket(socket_path, connect_timeout_s, answer_timeout_s)
-        self._slow = asyncio.Semaphore(SLOW_CALLS_MAX)
+        by_cores = SLOW_CALLS_BY_CORE * (os.cpu_count() or 1)
+        self._slow = asyncio.Semaphore(min(max(by_cores, SLOW_CALLS_MIN), SLOW_CALLS_MAX))
         self._room_wait_s = answer_timeout_s
         self._looks = Looks()
         self._unstarted: set[str] = set()  # made here, and nobody was asked to start them yet
