@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import socket
 from collections import OrderedDict
@@ -214,10 +215,11 @@ class Driver:
 
     # ---- connections
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _connect(self, work: Coroutine[None, None, None]) -> None:
         if len(self._tasks) - self._accepted > CONNECTIONS_MAX:
@@ -253,7 +255,13 @@ class Driver:
             return
         self._accepted += 1
         self.traffic.accepted += 1
-        self._spawn(self._answer(-self.traffic.accepted, reader, writer))
+        task = self._spawn(self._answer(-self.traffic.accepted, reader, writer))
+        task.add_done_callback(functools.partial(self._on_answered, writer))
+
+    def _on_answered(self, writer: asyncio.StreamWriter, _: asyncio.Task[None]) -> None:
+        """End a peer's connection: also that of a task which was cancelled before it began."""
+        self._accepted -= 1
+        writer.close()
 
     async def _answer(
         self, stream_id: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -271,9 +279,6 @@ class Driver:
                     await sockets.write_message(writer, self._seal(answer, opened.primary))
         except (OSError, TimeoutError):
             pass  # the peer went away: it will ask again
-        finally:
-            self._accepted -= 1
-            writer.close()
 
     # ---- seals
 

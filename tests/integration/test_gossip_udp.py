@@ -95,6 +95,30 @@ async def test_facts_and_a_death_over_udp() -> None:
         assert a.driver.traffic.dropped == 0
 
 
+async def test_a_connection_that_is_accepted_while_the_driver_closes_is_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its task is cancelled before the first step, and could not end it itself."""
+    accept, closing = Driver._on_accepted, asyncio.Queue[asyncio.Task[None]]()
+
+    def closes_first(
+        driver: Driver, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        closing.put_nowait(asyncio.create_task(driver.close()))
+        accept(driver, reader, writer)
+
+    monkeypatch.setattr(Driver, "_on_accepted", closes_first)
+    node = Node("a", (), ())
+    reader, writer = await asyncio.open_connection(node.address.host, node.address.port)
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            assert await reader.read() == b""
+            await (await closing.get())
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
 async def test_large_facts_are_pulled_by_tcp() -> None:
     """What is more than datagrams should carry comes by a stream, and so does a joiner's all."""
     async with three_nodes(KEY) as (a, b, _c):

@@ -215,7 +215,25 @@ class NamesAnew(MortalRuntime):
 
 
 class SeesNothing(FakeRuntime):
-    """Shows no container to a daemon that starts."""
+    """Shows no container that an earlier daemon has made."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        """Show nothing yet."""
+        super().__init__(engine)
+        self._made: set[str] = set()
+
+    async def create(self, request: ContainerRequest) -> Created | Refused:
+        """Make a container, which is shown."""
+        made = await super().create(request)
+        if isinstance(made, Created):
+            self._made |= {made.container_id, request.name}
+        return made
+
+    async def inspect(self, container_id: str, *, seen_within_s: float = 0.0) -> Container | None:
+        """Return a container of its own."""
+        if container_id not in self._made:
+            return None
+        return await super().inspect(container_id, seen_within_s=seen_within_s)
 
     async def containers(
         self, cluster_id: ClusterId, *, but: Collection[str] = ()
