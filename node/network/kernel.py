@@ -116,7 +116,7 @@ class Hairpins:
         """Allow it for every port that the bridge has now and did not have before.
 
         Not through the port's file: a write there spins while others change the machine's network,
-        which took a fifth of the daemon's processor time while many containers started.
+        which took up to a fifth of the daemon's processor time while many containers started.
         """
         try:
             ports = frozenset(os.listdir(f"/sys/class/net/{BRIDGE}/brif"))
