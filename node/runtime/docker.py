@@ -90,7 +90,7 @@ SEEN_WITHIN_S: Final = 5.0  # between the look after a start and the wait for th
 UNSTARTED_MAX: Final = 1_024  # containers
 SLOW_CALLS_MAX: Final = 12  # creates and starts at once; looks at what runs do not wait for them
 SLOW_CALLS_MIN: Final = 4
-SLOW_CALLS_BY_CORE: Final = 2  # keep it busy; more wait for each other's locks while they spin
+SLOW_CALLS_BY_CORE: Final = 2  # keep it busy; of more at once, each costs more processor time
 KILL_TIMEOUT_S: Final = 30.0  # what SIGKILL does not end in this time is stuck in the kernel
 
 assert SLOW_CALLS_MAX < CALLS_MAX
