@@ -267,6 +267,11 @@ def _bridge(config: NetworkConfig, observed: Observed) -> Iterator[Step]:
             f"link set {name} master {BRIDGE} up",
             f"the container behind {name} is not connected to the bridge {BRIDGE}",
         )
+        yield Step(
+            StepKind.IP,
+            f"link set {name} type bridge_slave hairpin on",  # a port that left has lost it
+            f"the container behind {name} cannot reach itself by its service's address",
+        )
 
 
 def _tunnel(config: NetworkConfig, observed: Observed, mtu: int) -> Iterator[Step]:

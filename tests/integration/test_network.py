@@ -229,6 +229,13 @@ def test_the_network_repairs_itself(cluster: Cluster, faults: str) -> None:
             "nothing is reported any more",
             deadline_s=60,
         )
+        assert hairpins(node) == {"1"}, "a container does not reach itself by its service"
+
+
+def hairpins(node: Node) -> set[str]:
+    """Return what the bridge's ports say of giving a container its own packets."""
+    command = ["sh", "-c", "cat /sys/class/net/dray0/brif/*/hairpin_mode"]
+    return set(node.host.exec(command).stdout.split())
 
 
 def test_a_daemon_that_starts_harms_nobody(cluster: Cluster) -> None:

@@ -109,7 +109,10 @@ CASES: dict[str, tuple[Observed, list[str]]] = {
     ),
     "strays": (
         replace(RIGHT, strays=("veth1", "veth2")),
-        ["link set veth1 master dray0 up", "link set veth2 master dray0 up"],
+        [
+            "link set veth1 master dray0 up", "link set veth1 type bridge_slave hairpin on",
+            "link set veth2 master dray0 up", "link set veth2 type bridge_slave hairpin on",
+        ],
     ),
     "bridge-address": (
         with_link("dray0", addresses=()), ["address replace 10.192.2.1/23 dev dray0"],
