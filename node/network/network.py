@@ -134,6 +134,7 @@ class MachineNetwork:
         self._balancer: Balancer | None = None
         self._was_whole = False
         self._repairs = 0  # looks that found something amiss
+        self._rested_s = 0.0  # in looks that waited for a start, which is no work
         self._unheard: list[str] = []
         self._echo_at_s = clock.monotonic_s() + REPAIR_PERIOD_S / 6  # peers start together
         self._early: dict[TaskId, str] = {}  # adopted before the node knew its subnet
@@ -204,10 +205,10 @@ class MachineNetwork:
             while True:
                 is_calm = not changes.are_there
                 await changes.wait(self._next_look_s())
-                begin_s, repairs = self._clock.monotonic_s(), self._repairs
+                begin_s, repairs = self._clock.monotonic_s() - self._rested_s, self._repairs
                 if self._config is not None:
                     await self._look(self._config)
-                took_s = self._clock.monotonic_s() - begin_s
+                took_s = self._clock.monotonic_s() - self._rested_s - begin_s
                 is_well = self._is_well() and self._repairs == repairs
                 await self._clock.sleep(pauses.after(took_s, is_calm=is_calm, is_well=is_well))
 
@@ -327,6 +328,7 @@ class MachineNetwork:
         loose = loose_ends(observed.links)
         if loose:
             await self._clock.sleep(LOOSE_S)
+            self._rested_s += LOOSE_S
             if await self._of_machine(kernel.are_still_loose, loose):
                 return await self._engine.container_ends()
         return ()
