@@ -80,7 +80,7 @@ from node.runtime.spec import (
     volumes_needed,
 )
 
-__all__ = ["DockerRuntime"]
+__all__ = ["DockerRuntime", "slow_calls"]
 
 CONNECT_TIMEOUT_S: Final = 5.0
 ANSWER_TIMEOUT_S: Final = 60.0  # a start on a busy disk takes seconds, not minutes
@@ -96,6 +96,11 @@ KILL_TIMEOUT_S: Final = 30.0  # what SIGKILL does not end in this time is stuck 
 assert SLOW_CALLS_MAX < CALLS_MAX
 
 T = TypeVar("T")
+
+
+def slow_calls(cores: int) -> int:
+    """Return how many creates and starts an engine on so many cores is asked for at once."""
+    return min(max(SLOW_CALLS_BY_CORE * cores, SLOW_CALLS_MIN), SLOW_CALLS_MAX)
 
 
 class DockerRuntime:
@@ -124,8 +129,7 @@ class DockerRuntime:
             socket_path, connect_timeout_s=connect_timeout_s, answer_timeout_s=answer_timeout_s
         )
         self._socket = EngineSocket(socket_path, connect_timeout_s, answer_timeout_s)
-        by_cores = SLOW_CALLS_BY_CORE * (os.cpu_count() or 1)
-        self._slow = asyncio.Semaphore(min(max(by_cores, SLOW_CALLS_MIN), SLOW_CALLS_MAX))
+        self._slow = asyncio.Semaphore(slow_calls(os.cpu_count() or 1))
         self._room_wait_s = answer_timeout_s
         self._looks = Looks()
         self._unstarted: set[str] = set()  # made here, and nobody was asked to start them yet
