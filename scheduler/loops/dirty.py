@@ -18,7 +18,7 @@ which they did, then what is looked at because everything is due.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from itertools import chain
 from typing import Final, TypeAlias
 
@@ -117,12 +117,15 @@ class Dirty:
         left = {key for key in self._held if key.project in looked}
         return Scope(self._held, frozenset(asked | left))
 
-    def done(self, scope: Scope, waiting: Iterable[SlotKey], *, is_timed: bool) -> None:
+    def done(
+        self, scope: Scope, waiting: Iterable[SlotKey], left: Set[str], *, is_timed: bool
+    ) -> None:
         """Note that a round was carried out.
 
         Args:
             scope: What it looked at; from `scope`.
             waiting: Slots that found no room.
+            left: Projects of which only a part was carried out: they have another turn.
             is_timed: Its plan has named a time.
         """
         assert scope.services is not None, "not from here"
@@ -134,6 +137,7 @@ class Dirty:
         for queue in (self._urgent, self._changed, self._swept):
             for project in looked:
                 queue.pop(project, None)
+        _queue(self._changed, left)
 
     def _next(self, snapshot: Snapshot) -> set[str]:
         """Return the projects whose turn it is. Those without anything left are forgotten."""

@@ -30,6 +30,7 @@ class RoundPlan:
         placement: Where new tasks go, and why some go nowhere.
         steps: What is written.
         waiting: Slots that need a node and got none in this round.
+        left: Projects with steps that are left to the next round.
     """
 
     snapshot: Snapshot
@@ -38,6 +39,7 @@ class RoundPlan:
     placement: PlacementResult
     steps: tuple[Step, ...]
     waiting: tuple[SlotKey, ...] = ()
+    left: frozenset[str] = frozenset()
 
     @property
     def unplaced(self) -> int:
@@ -79,20 +81,17 @@ def plan_round(
         placement = place(fleet.view(snapshot, observed), groups_of(snapshot, wanted))
     actions = (*displaced(snapshot, observed, placement.evictions), *plan.actions)
     steps = steps_of(snapshot, observed, actions, placement, epoch=epoch, now_unix_s=now_unix_s)
-    steps = _first(snapshot, steps, steps_max)
+    steps, left = _first(snapshot, steps, steps_max)
     begun = {step.action.task_id for step in steps} if wanted else set()
     waiting = tuple(action.slot for action in wanted if action.task_id not in begun)
-    return RoundPlan(snapshot, observed, plan, placement, tuple(steps), waiting)
+    return RoundPlan(snapshot, observed, plan, placement, tuple(steps), waiting, left)
 
 
-def _first(snapshot: Snapshot, steps: list[Step], count: int) -> list[Step]:
-    """Return so many of the steps, and those of all gangs.
-
-    What is left out needs no note: what is done changes the assignments of the same project, and
-    so the project is looked at again.
-    """
+def _first(snapshot: Snapshot, steps: list[Step], count: int) -> tuple[list[Step], frozenset[str]]:
+    """Return so many of the steps, and those of all gangs; and the projects of what is left out."""
     if len(steps) <= count:
-        return steps
+        return steps, frozenset()
     gangs = {name for name, project in snapshot.projects.items() if project.spec.gang}
-    rest = (step for step in steps[count:] if step.action.slot.project in gangs)
-    return [*steps[:count], *rest]
+    rest = [step for step in steps[count:] if step.action.slot.project in gangs]
+    left = frozenset(step.action.slot.project for step in steps[count:]) - gangs
+    return [*steps[:count], *rest], left

@@ -240,7 +240,7 @@ class Rounds:
         if end is _End.DONE:
             self._notes = self._notes_after(planned)
             is_timed = planned.plan.wake_at_unix_s is not None
-            self._dirty.done(self._scope, planned.waiting, is_timed=is_timed)
+            self._dirty.done(self._scope, planned.waiting, planned.left, is_timed=is_timed)
             if self._full_at_s == math.inf and not self._dirty.is_sweeping:
                 pause_s = max(FULL_EVERY_S, FULL_SHARE * self._full_took_s)
                 self._full_at_s = self._clock.monotonic_s() + pause_s

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dray.model import (
@@ -195,10 +195,18 @@ def test_looking_at_what_changed_finds_all_that_is_to_be_done(
                 waiting = set()
             waiting.update(part.waiting)
             timed = part.plan.wake_at_unix_s is not None
-            dirty.done(scope, part.waiting, is_timed=timed)
+            dirty.done(scope, part.waiting, part.left, is_timed=timed)
+
+
+TWO_PROJECTS_GO: list[tuple[object, ...]] = [
+    *(("ask", (project, "web"), 1, 1) for project in ("shop", "blog")),
+    *(("ask", (project, "web"), 0, 0) for project in ("shop", "blog")),
+    ("node", 1, NodeCondition.DOWN, 0),  # both had their task there: two steps, of two projects
+]
 
 
 @settings(max_examples=25, deadline=None)
+@example(TWO_PROJECTS_GO, 2, 1, [False] * 12)
 @given(
     st.lists(EVENTS, max_size=12),
     st.integers(1, 8),
@@ -235,7 +243,7 @@ def test_rounds_of_limited_size_come_to_the_same_end(
             assert len(planned.steps) <= steps_max
             world.carry_out(planned.steps)
             timed = planned.plan.wake_at_unix_s is not None
-            dirty.done(scope, planned.waiting, is_timed=timed)
+            dirty.done(scope, planned.waiting, planned.left, is_timed=timed)
             if not planned.steps and not dirty.has_more:
                 break
         else:
@@ -269,7 +277,7 @@ def test_a_node_that_changes_has_its_turn_before_a_large_deployment() -> None:
             world.snapshot, observed, fleet, epoch=EPOCH, now_unix_s=0.0, ids=ids, scope=scope
         )
         world.carry_out(planned.steps)
-        dirty.done(scope, planned.waiting, is_timed=False)
+        dirty.done(scope, planned.waiting, planned.left, is_timed=False)
         return {key.project for key in scope.services or ()}
 
     world.ask("shop", "web", 1, 1)
@@ -302,7 +310,7 @@ def test_who_waits_for_room_is_looked_at_when_there_may_be_some() -> None:
             world.snapshot, observed, fleet, epoch=EPOCH, now_unix_s=0.0, ids=ids, scope=scope
         )
         world.carry_out(planned.steps)
-        dirty.done(scope, planned.waiting, is_timed=False)
+        dirty.done(scope, planned.waiting, planned.left, is_timed=False)
         return len(planned.steps), len(planned.waiting)
 
     assert look() == (4 * NODES, 1)
